@@ -1,0 +1,112 @@
+//! The sequences of operations that make names durable, the same for the devices and for the simulated disk, so that
+//! what is tested by crashes is what runs.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Disk, invalid};
+
+/// The single steps that the sequences are made of, beside those of [`Disk`].
+pub(super) trait Steps: Disk {
+    /// A file open for writing.
+    type File;
+
+    /// Creates a file, or empties the one of that name.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Makes content and length of a file durable.
+    fn sync_file(&self, file: &mut Self::File) -> io::Result<()>;
+
+    /// Creates a directory; one that exists is left as it is.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Whether there is anything of that name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// Puts a file that `fill` writes in place of whatever has that name: complete, or not at all. An error leaves no
+/// temporary file behind, except that of a crash.
+pub(super) fn replace_with<D: Steps>(
+    disk: &D,
+    path: &Path,
+    fill: impl FnOnce(&mut D::File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = temporary_of(path)?;
+    let write = || {
+        let mut file = disk.create(&temporary)?;
+        fill(&mut file)?;
+        disk.sync_file(&mut file)?;
+        disk.rename(&temporary, path)
+    };
+    if let Err(error) = write() {
+        // The first error is the one to tell; what stays behind is removed at the next open.
+        disk.unlink(&temporary).ok();
+        return Err(error);
+    }
+    disk.sync_dir(parent_of(path))
+}
+
+/// Creates a directory and those above it, from the top down, each durable before the next.
+pub(super) fn create_dir_all<D: Steps>(disk: &D, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut present = dir;
+    while !disk.exists(present)? {
+        missing.push(present);
+        present = parent_of(present);
+    }
+    // A predecessor may have been killed between creating the last one that exists and syncing its parent. The
+    // parents of a directory that was given to us may be closed to us; then they are not our doing either.
+    if let Err(error) = disk.sync_dir(parent_of(present)) {
+        let theirs = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        if !theirs.contains(&error.kind()) {
+            return Err(error);
+        }
+    }
+    for dir in missing.into_iter().rev() {
+        disk.create_dir(dir)?;
+        disk.sync_dir(parent_of(dir))?;
+    }
+    // Names a file that stands in the way, also where nothing was missing.
+    disk.list(dir).map(drop)
+}
+
+/// The directory of a file; that of a bare name is the working directory, that of the root the root.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None if path.as_os_str().is_empty() => Path::new("."),
+        None => path,
+    }
+}
+
+/// Fails unless both names are of one directory.
+pub(super) fn check_rename(from: &Path, to: &Path) -> io::Result<()> {
+    if from.parent() == to.parent() { Ok(()) } else { Err(invalid("a rename stays within one directory")) }
+}
+
+fn temporary_of(path: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(path.file_name().ok_or_else(|| invalid("a file needs a name"))?);
+    name.push(".tmp");
+    Ok(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_temporary_name_stands_beside_the_final_one() {
+        assert_eq!(temporary_of(Path::new("/d/a.wal")).unwrap(), Path::new("/d/a.wal.tmp"));
+        assert_eq!(temporary_of(Path::new("a")).unwrap(), Path::new("a.tmp"));
+        temporary_of(Path::new("/")).unwrap_err();
+    }
+
+    #[test]
+    fn every_path_has_a_parent_to_sync() {
+        for (path, parent) in [("/a/b", "/a"), ("a/b", "a"), ("a", "."), (".", "."), ("", "."), ("/", "/")] {
+            assert_eq!(parent_of(Path::new(path)), Path::new(parent), "{path}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The disk by `io_uring`: log files are written and synced through one ring, everything else is [`Posix`].
+//!
+//! Owns the ring, and the table of files registered with it, which holds the locks: the kernel keeps a registered
+//! file open until the ring is torn down behind its last operation, so a killed process lets go of its lock only
+//! after its last write has landed.
+//!
+//! # Why the `unsafe` here is sound
+//!
+//! The kernel reads the memory that an operation names, at any time between its submission and its completion. The
+//! ring is used in one way only, [`Ring::complete`]: one operation is pushed, submitted and waited for within one
+//! call, under one mutex. Its buffer is a slice borrowed by the caller for longer than that call, and its descriptor
+//! belongs to a file that is borrowed likewise. So it remains to show that the call does not end before the operation:
+//!
+//! * It returns a result only with the completion in hand. There is one operation at a time, so the completion is its
+//!   own.
+//! * It returns an error only while the operation lies in the submission queue unread, and then drops the ring first:
+//!   nobody can hand the queue to the kernel any more. Later calls find no ring and fail.
+//! * It does not unwind: between push and completion there is no allocation, no indexing, no formatting and no call
+//!   of foreign code beyond the system calls, none of which panics.
+//!
+//! Dropping a log file, a lock or the disk therefore never meets an operation in flight.
+#![expect(unsafe_code, reason = "the kernel reads memory that the borrow checker does not see it read")]
+
+use std::fmt::{self, Debug, Formatter};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{IoUring, Probe, opcode, squeue};
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+
+use super::direct::DirectFile;
+use super::log::{Device, Log};
+use super::posix::{open_prepared, take_lock};
+use super::{Disk, Entry, FileBytes, Lock, LogFile, Posix};
+
+/// Room in the submission queue. One operation at a time needs one; the rest is what a ring of that kind costs anyway.
+const RING_ENTRIES: u32 = 8;
+
+/// Room for registered locks: stores that are open at once in one process.
+const LOCK_SLOTS: usize = 8;
+
+/// An empty place in the table of registered files.
+const HOLE: i32 = -1;
+
+/// The most that one write moves, in bytes: what the kernel cuts a write to, in whole pages.
+const WRITE_LEN_MAX: usize = 0x7fff_f000;
+
+/// A kernel short of memory is asked again this often, this far apart.
+const SUBMIT_TRIES: u32 = 100;
+const SUBMIT_PAUSE: Duration = Duration::from_millis(1);
+
+/// The disk of the operating system, with log files written through `io_uring`.
+#[derive(Debug)]
+pub struct Uring {
+    ring: Arc<Ring>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Uring {
+    /// Sets the ring up and sends one empty operation through it. An error where the system refuses any of that, or
+    /// does not know the operations we need.
+    pub fn new() -> io::Result<Self> {
+        let io = IoUring::new(RING_ENTRIES)?;
+        let mut known = Probe::new();
+        io.submitter().register_probe(&mut known)?;
+        if ![opcode::Nop::CODE, opcode::Write::CODE, opcode::Fsync::CODE].iter().all(|&code| known.is_supported(code)) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's ring knows no plain writes"));
+        }
+        let ring = Ring { state: Mutex::new(RingState { io: Some(io), slots: Vec::new() }) };
+        ring.nop()?;
+        let disk = Self { ring: Arc::new(ring), notes: Mutex::default() };
+        if let Err(refusal) = disk.ring.register_table() {
+            disk.note_refusal(&refusal);
+        }
+        Ok(disk)
+    }
+
+    /// Said once: without a table every lock is refused a place.
+    fn note_refusal(&self, refusal: &io::Error) {
+        let mut notes = self.notes.lock();
+        if notes.is_empty() {
+            notes.push(format!(
+                "io_uring took no registered files ({refusal}), after a kill the lock may be free before the last \
+                 write has landed: look at RLIMIT_MEMLOCK and RLIMIT_NOFILE"
+            ));
+        }
+    }
+}
+
+impl Disk for Uring {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        Posix.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        Posix.list(dir)
+    }
+
+    fn read_prefix(&self, path: &Path, len: usize) -> io::Result<FileBytes> {
+        Posix.read_prefix(path, len)
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        Posix.replace(path, content)
+    }
+
+    fn prepare(&self, path: &Path, len: u64) -> io::Result<()> {
+        Posix.prepare(path, len)
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let (file, len) = open_prepared(path)?;
+        Ok(Box::new(Log::new(RingFile { file, ring: Arc::clone(&self.ring) }, len)))
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        Posix.unlink(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Posix.rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Posix.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Lock>> {
+        let file = take_lock(path, owner)?;
+        let slot = match self.ring.register(&file) {
+            Ok(slot) => Some(slot),
+            Err(refusal) => {
+                self.note_refusal(&refusal);
+                None
+            }
+        };
+        Ok(Box::new(RingLock { file, slot, ring: Arc::clone(&self.ring) }))
+    }
+
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
+    }
+}
+
+/// A lock that the ring's table keeps beside the descriptor.
+#[derive(Debug)]
+struct RingLock {
+    file: File,
+    slot: Option<usize>,
+    ring: Arc<Ring>,
+}
+
+impl Lock for RingLock {}
+
+impl Drop for RingLock {
+    fn drop(&mut self) {
+        self.ring.unregister(self.slot);
+        // The kernel may be late in letting go of a registered file; the lock must not wait for that. Where this
+        // fails, closing the descriptor releases the lock.
+        flock(&self.file, FlockOperation::Unlock).ok();
+    }
+}
+
+/// Single attempts through the ring.
+#[derive(Debug)]
+struct RingFile {
+    file: DirectFile,
+    ring: Arc<Ring>,
+}
+
+impl Device for RingFile {
+    fn write_some(&mut self, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
+        self.ring.write(self.file.as_fd(), offset, bytes, durable)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.ring.sync(self.file.as_fd())
+    }
+
+    fn unit(&self) -> usize {
+        self.file.unit()
+    }
+
+    fn leave_direct(&mut self) -> io::Result<bool> {
+        self.file.leave_direct()
+    }
+}
+
+/// The ring, for one operation at a time.
+struct Ring {
+    state: Mutex<RingState>,
+}
+
+struct RingState {
+    /// Gone after an operation could not be submitted.
+    // INVARIANT: outside of `Ring::complete` its queues are empty and nothing is in flight.
+    io: Option<IoUring>,
+    /// Which places of the table of registered files are taken; empty if there is no table.
+    slots: Vec<bool>,
+}
+
+impl Ring {
+    fn nop(&self) -> io::Result<()> {
+        // SAFETY: the operation names no memory and no file.
+        unsafe { self.complete(&opcode::Nop::new().build()) }.map(drop)
+    }
+
+    fn write(&self, file: BorrowedFd<'_>, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
+        let len = u32::try_from(bytes.len().min(WRITE_LEN_MAX)).expect("the maximum is below 2^31");
+        let flags = if durable { libc::RWF_DSYNC } else { 0 };
+        let entry = opcode::Write::new(Fd(file.as_raw_fd()), bytes.as_ptr(), len).offset(offset).rw_flags(flags);
+        // SAFETY: `bytes` has `len` bytes or more and is borrowed until the call returns; so is the file.
+        let count = unsafe { self.complete(&entry.build()) }?;
+        Ok(usize::try_from(count).expect("a count of bytes that are in memory"))
+    }
+
+    fn sync(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        let entry = opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC);
+        // SAFETY: the operation names no memory, and the file is borrowed until the call returns.
+        unsafe { self.complete(&entry.build()) }.map(drop)
+    }
+
+    /// Runs one operation to its end and gives its result; a negative one is the error of that number.
+    ///
+    /// # Safety
+    /// The memory and the descriptor that the entry names stay valid until this returns.
+    unsafe fn complete(&self, entry: &squeue::Entry) -> io::Result<u32> {
+        let mut state = self.state.lock();
+        let Some(io) = state.io.as_mut() else {
+            return Err(io::Error::other("the ring was given up after an operation that could not be submitted"));
+        };
+        // SAFETY: the caller keeps what the entry names until we return, and we return only with its completion or
+        // after the ring is gone with the entry unread (module documentation).
+        let pushed = unsafe { io.submission().push(entry) };
+        if pushed.is_err() {
+            return Err(io::Error::other("the ring is full"));
+        }
+        let mut refusals = 0;
+        let result = loop {
+            let entered = io.submit_and_wait(1);
+            if let Some(completion) = io.completion().next() {
+                break completion.result();
+            }
+            match entered {
+                // Submitted, and a signal came before the completion.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The kernel has the operation: there is no way out but its completion, whatever the wait says.
+                Err(_) if io.submission().is_empty() => std::thread::sleep(SUBMIT_PAUSE),
+                Err(error) if is_passing(&error) && refusals < SUBMIT_TRIES => {
+                    refusals += 1;
+                    std::thread::sleep(SUBMIT_PAUSE);
+                }
+                Err(error) => {
+                    state.io = None;
+                    return Err(error);
+                }
+            }
+        };
+        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()))
+    }
+
+    /// Makes room for registered files.
+    fn register_table(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let Some(io) = &state.io else { return Err(io::ErrorKind::NotConnected.into()) };
+        io.submitter().register_files(&[HOLE; LOCK_SLOTS])?;
+        state.slots = vec![false; LOCK_SLOTS];
+        Ok(())
+    }
+
+    /// Puts a file into a free place of the table.
+    fn register(&self, file: &File) -> io::Result<usize> {
+        let mut state = self.state.lock();
+        let RingState { io: Some(io), slots } = &mut *state else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let Some((slot, taken)) = slots.iter_mut().enumerate().find(|(_, taken)| !**taken) else {
+            return Err(io::Error::other("no place in the table"));
+        };
+        update(io, slot, file.as_raw_fd())?;
+        *taken = true;
+        Ok(slot)
+    }
+
+    /// Waits for the operation in flight, then takes a file out of the table. Where the kernel refuses, the place
+    /// stays taken.
+    fn unregister(&self, slot: Option<usize>) {
+        let mut state = self.state.lock();
+        let (RingState { io: Some(io), slots }, Some(slot)) = (&mut *state, slot) else { return };
+        if update(io, slot, HOLE).is_ok()
+            && let Some(taken) = slots.get_mut(slot)
+        {
+            *taken = false;
+        }
+    }
+}
+
+impl Debug for Ring {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").finish_non_exhaustive()
+    }
+}
+
+/// Whether a refusal to submit is for want of something that comes back.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
+}
+
+fn update(io: &IoUring, slot: usize, fd: i32) -> io::Result<()> {
+    let slot = u32::try_from(slot).expect("the table is small");
+    io.submitter().register_files_update(slot, &[fd]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    /// None where the system has no rings for us, or half ones.
+    fn disk() -> Option<Uring> {
+        Uring::new().ok().filter(|disk| disk.notes().is_empty())
+    }
+
+    #[test]
+    fn a_refused_table_is_noted_and_the_lock_is_taken_all_the_same() {
+        let Some(disk) = disk() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        // A ring has one table.
+        assert_eq!(disk.ring.register_table().unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        disk.ring.state.lock().slots.clear();
+        let lock = disk.lock(&dir.path().join("LOCK"), "first").unwrap();
+        assert!(disk.notes()[0].contains("RLIMIT_MEMLOCK"), "{:?}", disk.notes());
+        disk.lock(&dir.path().join("LOCK"), "second").unwrap_err();
+        drop(lock);
+        disk.lock(&dir.path().join("LOCK"), "second").unwrap();
+    }
+
+    #[test]
+    fn a_lock_outlives_its_descriptor_while_it_is_registered() {
+        let Some(disk) = disk() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = take_lock(&path, "killed").unwrap();
+        let slot = disk.ring.register(&file).unwrap();
+        drop(file);
+        let error = take_lock(&path, "next").unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::WouldBlock, "held by killed"));
+        disk.ring.unregister(Some(slot));
+        drop(take_lock(&path, "next").unwrap());
+    }
+
+    #[test]
+    fn places_in_the_table_are_given_back() {
+        let Some(disk) = disk() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        for turn in 0..3 * LOCK_SLOTS {
+            drop(disk.lock(&dir.path().join("LOCK"), &turn.to_string()).unwrap());
+        }
+        assert_eq!(disk.notes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_error_of_the_kernel_is_the_error_of_the_call_and_the_ring_goes_on() {
+        let Some(disk) = disk() else { return };
+        let (read_end, write_end) = io::pipe().unwrap();
+        let (read_end, write_end): (OwnedFd, OwnedFd) = (read_end.into(), write_end.into());
+        let refused = disk.ring.write(read_end.as_fd(), 0, b"x", false).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
+        assert_eq!(disk.ring.sync(write_end.as_fd()).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(disk.ring.write(write_end.as_fd(), u64::MAX, b"xyz", false).unwrap(), 3);
+        disk.ring.nop().unwrap();
+    }
+
+    #[test]
+    fn a_ring_that_was_given_up_refuses_and_does_not_panic() {
+        let Some(disk) = disk() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let lock = disk.lock(&dir.path().join("LOCK"), "first").unwrap();
+        disk.ring.state.lock().io = None;
+        disk.ring.nop().unwrap_err();
+        drop(lock);
+        drop(disk.lock(&dir.path().join("LOCK"), "second").unwrap());
+        assert_eq!(disk.notes().len(), 1);
+    }
+
+    #[test]
+    fn many_threads_share_the_ring() {
+        let Some(disk) = disk() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for id in 1..=4u8 {
+                let (disk, path) = (&disk, dir.path().join(id.to_string()));
+                scope.spawn(move || {
+                    disk.prepare(&path, 4 * 4096).unwrap();
+                    let mut log = disk.open_log(&path).unwrap();
+                    let mut block = super::super::AlignedBuf::zeroed(4096);
+                    block.as_bytes_mut().fill(id);
+                    for offset in [0, 4096, 8192, 12288] {
+                        log.write(offset, &block, offset % 8192 == 0).unwrap();
+                    }
+                    log.sync().unwrap();
+                    assert!(disk.read(&path).unwrap().iter().all(|&byte| byte == id));
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,224 @@
+//! Which runs the series of a host have: what a new sample is placed by.
+//!
+//! Series of one host mostly share their history of runs, so the histories are chains of shared nodes, newest first:
+//! a series costs the four bytes that name its newest node.
+
+use crate::slot::{self, Run, Written};
+use hashbrown::HashMap;
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    written: Written,
+    older: u32,
+}
+
+/// The runs of each series of one host, by ordinal.
+#[derive(Debug, Default)]
+pub struct RunTable {
+    newest: Vec<u32>,
+    nodes: Vec<Node>,
+    /// Where a series of the chain at a node went when it got a run: others that do the same share the result.
+    moves: HashMap<(u32, Run), u32, foldhash::fast::RandomState>,
+    compact_at: usize,
+}
+
+impl RunTable {
+    /// The place of a sample; `None` where there is no room for one (see [`slot::place`]).
+    #[inline]
+    pub fn place(&self, ordinal: u32, time: i64, frequency: u32) -> Option<(Run, u32)> {
+        slot::place(self.runs(ordinal), time, frequency)
+    }
+
+    /// The runs of a series, newest first.
+    pub fn runs(&self, ordinal: u32) -> impl Iterator<Item = Written> {
+        let mut at = self.newest.get(ordinal as usize).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(at as usize)?;
+            at = node.older;
+            Some(node.written)
+        })
+    }
+
+    /// Whether a series has no run yet.
+    pub fn is_new(&self, ordinal: u32) -> bool {
+        self.newest.get(ordinal as usize).is_none_or(|&at| at == NONE)
+    }
+
+    /// How many series have runs.
+    pub fn series_count(&self) -> usize {
+        self.newest.iter().filter(|&&at| at != NONE).count()
+    }
+
+    /// Notes that a slot of a run was written.
+    pub fn record(&mut self, ordinal: u32, run: Run, slot: u32) {
+        let index = ordinal as usize;
+        if index >= self.newest.len() {
+            self.newest.resize(index + 1, NONE);
+        }
+        let head = self.newest[index];
+        let mut at = head;
+        while let Some(node) = self.nodes.get_mut(at as usize) {
+            if node.written.run == run {
+                node.written.last_slot = node.written.last_slot.max(slot);
+                return;
+            }
+            if node.written.run < run {
+                break;
+            }
+            at = node.older;
+        }
+        let moved = match self.moves.get(&(head, run)) {
+            Some(&moved) => moved,
+            None => self.insert(head, Written { run, last_slot: slot }),
+        };
+        self.newest[index] = moved;
+        self.record_known(moved, run, slot);
+    }
+
+    fn record_known(&mut self, mut at: u32, run: Run, slot: u32) {
+        while let Some(node) = self.nodes.get_mut(at as usize) {
+            if node.written.run == run {
+                node.written.last_slot = node.written.last_slot.max(slot);
+                return;
+            }
+            at = node.older;
+        }
+    }
+
+    /// A chain like the one at `head`, with one more run.
+    fn insert(&mut self, head: u32, written: Written) -> u32 {
+        let mut newer = Vec::new();
+        let mut at = head;
+        while let Some(node) = self.nodes.get(at as usize).filter(|node| node.written.run > written.run) {
+            newer.push(node.written);
+            at = node.older;
+        }
+        let mut chain = self.push(written, at);
+        for written in newer.into_iter().rev() {
+            chain = self.push(written, chain);
+        }
+        self.moves.insert((head, written.run), chain);
+        chain
+    }
+
+    fn push(&mut self, written: Written, older: u32) -> u32 {
+        // Nodes are fewer than samples in the late window; compaction keeps them far below 2^32.
+        let at = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        self.nodes.push(Node { written, older });
+        at
+    }
+
+    /// Forgets a run of a series.
+    pub fn forget(&mut self, ordinal: u32, run: Run) {
+        let Some(&head) = self.newest.get(ordinal as usize) else { return };
+        let kept: Vec<Written> = self.runs(ordinal).filter(|written| written.run != run).collect();
+        let mut chain = NONE;
+        for written in kept.into_iter().rev() {
+            chain = self.push(written, chain);
+        }
+        if head != NONE {
+            self.newest[ordinal as usize] = chain;
+        }
+    }
+
+    /// Drops nodes that no series uses, and runs that ended before `keep_after`, when enough has gathered to pay.
+    /// The newest run of a series is kept: it holds the phase.
+    pub fn compact(&mut self, keep_after: i64) {
+        if self.nodes.len() <= self.compact_at {
+            return;
+        }
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut moved: HashMap<u32, u32, foldhash::fast::RandomState> = HashMap::default();
+        let mut path = Vec::new();
+        for newest in &mut self.newest {
+            let mut at = *newest;
+            let mut chain = NONE;
+            path.clear();
+            while let Some(node) = self.nodes.get(at as usize) {
+                if let Some(&known) = moved.get(&at) {
+                    chain = known;
+                    break;
+                }
+                if !path.is_empty() && node.written.run.span_end() <= keep_after {
+                    break;
+                }
+                path.push((at, node.written));
+                at = node.older;
+            }
+            for &(old, written) in path.iter().rev() {
+                let new = u32::try_from(nodes.len()).unwrap_or(NONE);
+                nodes.push(Node { written, older: chain });
+                moved.insert(old, new);
+                chain = new;
+            }
+            *newest = chain;
+        }
+        self.nodes = nodes;
+        self.moves = HashMap::default();
+        self.compact_at = self.nodes.len() * 2 + 64;
+    }
+
+    /// Bytes of heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.newest.capacity() * size_of::<u32>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.moves.allocation_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn starts(table: &RunTable, ordinal: u32) -> Vec<i64> {
+        table.runs(ordinal).map(|written| written.run.start).collect()
+    }
+
+    #[test]
+    fn series_in_step_share_their_nodes() {
+        let mut table = RunTable::default();
+        for round in 0..100_i64 {
+            for ordinal in 0..50 {
+                table.record(ordinal, Run { start: round * 1000, frequency: 1 }, 3);
+            }
+        }
+        assert_eq!(table.nodes.len(), 100);
+        table.compact(98_000);
+        assert_eq!(starts(&table, 7), [99_000, 98_000]);
+        assert_eq!(table.nodes.len(), 2);
+    }
+
+    proptest! {
+        /// The shared chains say what a plain list for each series says, whatever happens in whatever order.
+        #[test]
+        fn the_table_equals_a_list_for_each_series(
+            steps in prop::collection::vec((0_u32..6, 0_i64..12, 0_u32..5, 0_u8..20), 1..120)
+        ) {
+            let mut table = RunTable::default();
+            let mut lists: BTreeMap<u32, BTreeMap<Run, u32>> = BTreeMap::new();
+            for (ordinal, start, slot, what) in steps {
+                let run = Run { start: start * 10, frequency: 1 };
+                match what {
+                    0 => {
+                        table.forget(ordinal, run);
+                        lists.entry(ordinal).or_default().remove(&run);
+                    }
+                    1 => table.compact(i64::MIN),
+                    _ => {
+                        table.record(ordinal, run, slot);
+                        lists.entry(ordinal).or_default().entry(run).or_default();
+                    }
+                }
+            }
+            for (ordinal, list) in lists {
+                let expected: Vec<Run> = list.into_keys().rev().collect();
+                let found: Vec<Run> = table.runs(ordinal).map(|written| written.run).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../../ARCHITECTURE.md")]
+pub mod decode;
+pub mod disk;
+pub mod env;
+pub mod error;
+pub mod format;
+pub mod head;
+pub mod model;
+pub mod names;
+pub mod paths;
+pub mod query;
+pub mod slot;
+pub mod store;
+pub mod wal;

@@ -1,0 +1,249 @@
+//! One stored series and its reading rule.
+//!
+//! A *run* is known by its start and its frequency `f`. Its slot `i` covers the instants from `start + i * f` up to
+//! `start + (i + 1) * f` and stands for a sample at the nominal time `start + f / 2 + i * f`. Runs are ordered by
+//! start; a run is read from its start up to the start of the next run. Of two runs with one start the one with the
+//! longer interval is read. A run without any value does not exist.
+//!
+//! A series is read at the points of a [`Grid`]: `from`, `from + frequency`, ... with the configured frequency, which
+//! need not be the one that a run was stored with:
+//! * stored with the same one: a point takes the slot that contains it;
+//! * stored finer: the last present one of the slots that begin in the interval `(point - frequency, point]`;
+//! * stored coarser: a slot is seen at the one point whose interval of `frequency` seconds, beginning `frequency / 2`
+//!   seconds before the point, contains the nominal time of the slot; other points are missing.
+//!
+//! In all three cases a slot is seen at exactly one point: the first one at or after the slot's *anchor*. This is its
+//! begin, or for a coarser run the nominal time plus `frequency / 2 - frequency + 1`.
+//!
+//! Instants and their sums are `i128` inside this module, so that nothing here can overflow.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// One piece of a stored series: consecutive slots of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece<'a> {
+    /// The start of the run: the first instant of its slot 0, in unix seconds.
+    pub start: i64,
+    /// The interval of the run in seconds; a piece with 0 is ignored.
+    pub frequency: u32,
+    /// The slot of the first value.
+    pub first_slot: u32,
+    /// One value a slot; NaN is missing.
+    pub values: Cow<'a, [f64]>,
+}
+
+/// What is known of one series in and around a range.
+///
+/// Besides the slots of the range, widened by one interval at both ends, a series needs those that tell where it begins
+/// and ends:
+/// * a present slot at or before `from` if the store has one, else the first present slot of the store;
+/// * of each run that begins inside the range, and of the newest one that begins before it, the last present slot.
+#[derive(Clone, Debug, Default)]
+pub struct Series<'a> {
+    /// Ordered by run; the pieces of a run in layer order.
+    pieces: Vec<Piece<'a>>,
+    /// Ordered by start.
+    runs: Vec<Run>,
+}
+
+/// The run of some neighbouring pieces.
+#[derive(Clone, Debug)]
+struct Run {
+    start: i128,
+    frequency: i128,
+    pieces: Range<usize>,
+    /// The first and the last slot that is not missing.
+    first_slot: i128,
+    last_slot: i128,
+}
+
+/// The instants at which series are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    /// The first point.
+    pub(super) first: i128,
+    /// Seconds between two points, at least 1.
+    pub(super) frequency: i128,
+    /// How many points there are.
+    pub(super) len: usize,
+}
+
+impl<'a> Series<'a> {
+    /// Takes the pieces in layer order, oldest layer first. Pieces may cover the same slots of the same run: in each
+    /// slot the newest value that is not missing wins.
+    pub fn new(mut pieces: Vec<Piece<'a>>) -> Self {
+        pieces.retain(|piece| piece.frequency > 0 && piece.values.iter().any(|value| !value.is_nan()));
+        pieces.sort_by_key(|piece| (piece.start, piece.frequency));
+        let mut runs = Vec::new();
+        let mut at = 0;
+        for pieces in pieces.chunk_by(|a, b| (a.start, a.frequency) == (b.start, b.frequency)) {
+            runs.push(Run::of(pieces, at));
+            at += pieces.len();
+        }
+        Self { pieces, runs }
+    }
+
+    /// Whether reading this series alone from `from` up to `to` yields a value that is not missing.
+    /// `frequency` is the configured one.
+    pub fn has_data(&self, from: i64, to: i64, frequency: u32) -> bool {
+        let grid = Grid::new(&self.window(from, to, frequency), frequency);
+        self.covering(&grid).any(|(run, points)| {
+            let slots = run.seen_slots(&grid, &points);
+            self.pieces[run.pieces.clone()].iter().any(|piece| {
+                let (_, values) = piece.slots(&slots);
+                values.iter().any(|value| !value.is_nan())
+            })
+        })
+    }
+
+    /// The part of the range in which this series has an answer: from its first present slot on, up to the end of the
+    /// last present slot of the newest run that begins before `to`; empty if its end is not after its start. Behind
+    /// that slot lies no gap but the end of what is known, so nothing is answered there.
+    pub(super) fn window(&self, from: i64, to: i64, frequency: u32) -> Range<i128> {
+        let (from, to) = (i128::from(from), i128::from(to));
+        let Some(oldest) = self.runs.first() else { return from..from };
+        let first = from.max(oldest.nominal(oldest.first_slot));
+        let before_end = self.runs.partition_point(|run| run.start < to);
+        let end = self.runs[..before_end].last().map_or(first, |newest| newest.end(frequency).min(to));
+        first..end
+    }
+
+    /// Reads the series at every point of the grid. `values` has one value a point, all of them missing.
+    pub(super) fn read(&self, grid: &Grid, values: &mut [f64]) {
+        for (run, points) in self.covering(grid) {
+            let slots = run.seen_slots(grid, &points);
+            let pieces = &self.pieces[run.pieces.clone()];
+            let values = &mut values[points.clone()];
+            if run.frequency == grid.frequency {
+                for piece in pieces {
+                    let (first, newer) = piece.slots(&slots);
+                    overlay(&mut values[index(first - slots.start)..], newer);
+                }
+            } else {
+                run.read_regridded(pieces, &slots, grid, points.start, values);
+            }
+        }
+    }
+
+    /// The runs that are read at some points of the grid, with these points.
+    fn covering(&self, grid: &Grid) -> impl Iterator<Item = (&Run, Range<usize>)> {
+        let ends = self.runs.iter().skip(1).map(|next| grid.index_from(next.start)).chain([grid.len]);
+        let points = self.runs.iter().zip(ends).map(|(run, end)| (run, grid.index_from(run.start)..end));
+        points.filter(|(_, points)| !points.is_empty())
+    }
+}
+
+impl Run {
+    /// The run of these pieces, which stand at `at` in the list and have a value.
+    fn of(pieces: &[Piece<'_>], at: usize) -> Self {
+        let present = |value: &f64| !value.is_nan();
+        let first = |piece: &Piece<'_>| Some(piece.slot(piece.values.iter().position(present)?));
+        let last = |piece: &Piece<'_>| Some(piece.slot(piece.values.iter().rposition(present)?));
+        Self {
+            start: pieces.first().map_or(0, |piece| i128::from(piece.start)),
+            frequency: pieces.first().map_or(1, |piece| i128::from(piece.frequency)),
+            pieces: at..at + pieces.len(),
+            first_slot: pieces.iter().filter_map(first).min().unwrap_or(0),
+            last_slot: pieces.iter().filter_map(last).max().unwrap_or(0),
+        }
+    }
+
+    fn nominal(&self, slot: i128) -> i128 {
+        self.start + self.frequency / 2 + slot * self.frequency
+    }
+
+    /// The end of the last present slot. If the run is finer than the grid it is the end of the grid interval that the
+    /// slot may begin, since the slot is seen at a point inside it.
+    fn end(&self, grid_frequency: u32) -> i128 {
+        self.start + self.last_slot * self.frequency + self.frequency.max(i128::from(grid_frequency))
+    }
+
+    /// How long after its begin the anchor of a slot lies.
+    fn anchor_offset(&self, grid: &Grid) -> i128 {
+        if self.frequency > grid.frequency { self.frequency / 2 + grid.frequency / 2 - grid.frequency + 1 } else { 0 }
+    }
+
+    /// The slots that are seen at these points of the grid.
+    fn seen_slots(&self, grid: &Grid, points: &Range<usize>) -> Range<i128> {
+        let anchored_after_point_before = |point: usize| {
+            let instant = grid.instant(point) - grid.frequency + 1;
+            div_ceil(instant - self.anchor_offset(grid) - self.start, self.frequency)
+        };
+        anchored_after_point_before(points.start)..anchored_after_point_before(points.end)
+    }
+
+    /// Reads `slots` of a run that has another frequency than the grid into the points from `first_point` on.
+    fn read_regridded(
+        &self,
+        pieces: &[Piece<'_>],
+        slots: &Range<i128>,
+        grid: &Grid,
+        first_point: usize,
+        values: &mut [f64],
+    ) {
+        // Several slots may be seen at one point: the last present one wins, whatever the layers are.
+        let mut taken = vec![i128::MIN; values.len()];
+        for piece in pieces {
+            let (first, newer) = piece.slots(slots);
+            for (slot, &value) in (first..).zip(newer) {
+                let anchor = self.start + slot * self.frequency + self.anchor_offset(grid);
+                let point = grid.index_from(anchor) - first_point;
+                if !value.is_nan() && slot >= taken[point] {
+                    values[point] = value;
+                    taken[point] = slot;
+                }
+            }
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// The slot of the value at `index`.
+    fn slot(&self, index: usize) -> i128 {
+        i128::from(self.first_slot) + index as i128
+    }
+
+    /// The values of those of `slots` that the piece has, and the first such slot (`slots.start` if there is none).
+    fn slots(&self, slots: &Range<i128>) -> (i128, &[f64]) {
+        let base = i128::from(self.first_slot);
+        let begin = index(slots.start - base).min(self.values.len());
+        let end = index(slots.end - base).min(self.values.len());
+        if begin < end { (self.slot(begin), &self.values[begin..end]) } else { (slots.start, &[]) }
+    }
+}
+
+impl Grid {
+    /// The points from the start of the window on, one every `frequency` seconds, that lie before its end.
+    pub(super) fn new(window: &Range<i128>, frequency: u32) -> Self {
+        let frequency = i128::from(frequency.max(1));
+        Self { first: window.start, frequency, len: index(div_ceil(window.end - window.start, frequency)) }
+    }
+
+    /// The instant of a point, which may lie behind the last one.
+    pub(super) fn instant(&self, point: usize) -> i128 {
+        self.first + point as i128 * self.frequency
+    }
+
+    /// The first point at or after an instant, or the number of points.
+    fn index_from(&self, instant: i128) -> usize {
+        index(div_ceil(instant - self.first, self.frequency)).min(self.len)
+    }
+}
+
+/// Puts the values that are not missing over the older ones.
+fn overlay(older: &mut [f64], newer: &[f64]) {
+    for (older, newer) in older.iter_mut().zip(newer) {
+        *older = if newer.is_nan() { *older } else { *newer };
+    }
+}
+
+/// The quotient rounded up; the divisor is positive.
+fn div_ceil(a: i128, b: i128) -> i128 {
+    -(-a).div_euclid(b)
+}
+
+/// A number of points or slots, 0 if it is negative.
+fn index(n: i128) -> usize {
+    usize::try_from(n.max(0)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,210 @@
+//! From a time to a run and a slot: the one place that knows the rule. Pure arithmetic, no clock, no memory.
+//!
+//! A *run* is a grid: slot `i` holds what happens in `[start + i * frequency, start + (i + 1) * frequency)`. The first
+//! sample of a run stands in the middle of slot 0, so a sender may be half an interval early or late. A run has
+//! [`RUN_SLOTS`] slots when written, and it ends where the next run of the series begins: runs
+//! never overlap, though the last slot of one may be cut short by the next.
+
+/// Slots of a run that writing fills: 8.5 hours at one a minute (the predecessor's buffer, contract of the wire).
+pub const RUN_SLOTS: u32 = 512;
+
+/// A grid: where slot 0 begins and how long a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run {
+    /// First instant of slot 0, in unix seconds.
+    pub start: i64,
+    /// Seconds of one slot, at least 1.
+    pub frequency: u32,
+}
+
+impl Run {
+    /// The run that a sample at `time` opens: the sample is in the middle of slot 0.
+    pub fn opened_by(time: i64, frequency: u32) -> Self {
+        Self { start: time.saturating_sub(i64::from(frequency / 2)), frequency }
+    }
+
+    /// The end of `slots` slots, exclusive.
+    pub fn end_after(self, slots: u32) -> i64 {
+        self.start.saturating_add(i64::from(slots).saturating_mul(i64::from(self.frequency)))
+    }
+
+    /// The end of what writing may fill, exclusive.
+    pub fn span_end(self) -> i64 {
+        self.end_after(RUN_SLOTS)
+    }
+
+    /// The slot that holds `time`, which is not before the start; `None` beyond the span.
+    pub fn slot_of(self, time: i64) -> Option<u32> {
+        let slot = time.checked_sub(self.start)?.checked_div(i64::from(self.frequency))?;
+        u32::try_from(slot).ok().filter(|&slot| slot < RUN_SLOTS)
+    }
+
+    /// The instant that a slot stands for, the middle of it.
+    pub fn nominal(self, slot: u32) -> i64 {
+        self.end_after(slot).saturating_add(i64::from(self.frequency / 2))
+    }
+}
+
+/// A run that a series has, and how far it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The run.
+    pub run: Run,
+    /// The highest slot that was written.
+    pub last_slot: u32,
+}
+
+/// Finds the place of a sample in a series.
+///
+/// `newest_first` gives the series' runs by falling start; `frequency` is what is configured now. The rule: the newest
+/// run whose span covers the time; behind the newest run a new one with its own phase (or the old phase, where it
+/// follows within an interval: a steady sender keeps its grid); before a run a new one with that run's phase. Where
+/// the configured frequency has changed, a run is left as soon as time passes what was written to it.
+///
+/// `None`: the time falls between two runs that have no room for a slot between them.
+pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequency: u32) -> Option<(Run, u32)> {
+    let Some(newest) = newest_first.next() else {
+        return Some((Run::opened_by(time, frequency), 0));
+    };
+    let run = newest.run;
+    if time >= run.start {
+        let is_written = time < run.end_after(newest.last_slot.saturating_add(1));
+        if (run.frequency == frequency || is_written)
+            && let Some(slot) = run.slot_of(time)
+        {
+            return Some((run, slot));
+        }
+        return Some(behind(newest, time, frequency));
+    }
+    let mut next = run;
+    for Written { run, .. } in newest_first {
+        if time >= run.start {
+            return match run.slot_of(time) {
+                Some(slot) => Some((run, slot)),
+                None => before(next, Some(run.span_end()), time),
+            };
+        }
+        next = run;
+    }
+    before(next, None, time)
+}
+
+/// The place of a sample behind all that `newest` can take.
+fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
+    let own = Run::opened_by(time, frequency);
+    let step = i64::from(frequency);
+    let run = if newest.run.frequency == frequency {
+        let end = newest.run.span_end();
+        if own.start < end.saturating_add(step) { Run { start: end, frequency } } else { own }
+    } else {
+        Run { start: own.start.max(newest.run.end_after(newest.last_slot.saturating_add(1))), frequency }
+    };
+    (run, run.slot_of(time).unwrap_or(0))
+}
+
+/// The place of a sample before `next`, in whose phase it goes, and not before `floor`.
+fn before(next: Run, floor: Option<i64>, time: i64) -> Option<(Run, u32)> {
+    let step = i64::from(next.frequency);
+    let slots_back = next.start.checked_sub(time)?.checked_add(step - 1)? / step;
+    let runs_back = slots_back.checked_add(i64::from(RUN_SLOTS) - 1)? / i64::from(RUN_SLOTS);
+    let mut start = next.start.checked_sub(runs_back.checked_mul(i64::from(RUN_SLOTS))?.checked_mul(step)?)?;
+    if let Some(floor) = floor
+        && start < floor
+    {
+        let room = next.start.checked_sub(floor)? / step;
+        if room == 0 {
+            return None;
+        }
+        start = next.start - room * step;
+    }
+    let run = Run { start, frequency: next.frequency };
+    // In the fraction of an interval between the floor and the first whole slot, the first slot is the nearest.
+    Some((run, run.slot_of(time.max(start))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(start: i64, frequency: u32, last_slot: u32) -> Written {
+        Written { run: Run { start, frequency }, last_slot }
+    }
+
+    #[test]
+    fn first_sample_stands_in_the_middle_of_slot_zero() {
+        assert_eq!(place([].into_iter(), 1000, 60), Some((Run { start: 970, frequency: 60 }, 0)));
+        assert_eq!(place([].into_iter(), 1000, 1), Some((Run { start: 1000, frequency: 1 }, 0)));
+        assert_eq!(place([].into_iter(), 1000, 7), Some((Run { start: 997, frequency: 7 }, 0)));
+    }
+
+    #[test]
+    fn jitter_of_half_an_interval_stays_in_the_slot() {
+        let run = written(970, 60, 0);
+        for (time, slot) in [(1029, 0), (1030, 1), (1089, 1), (1090, 2), (970, 0)] {
+            assert_eq!(place([run].into_iter(), time, 60), Some((run.run, slot)), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_full_run_is_followed_in_phase_and_a_gap_opens_its_own() {
+        let run = written(970, 60, 511);
+        let end = 970 + 512 * 60;
+        assert_eq!(place([run].into_iter(), end + 30, 60), Some((Run { start: end, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), end + 1, 60), Some((Run { start: end, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), end + 100_017, 60), Some((Run { start: end + 99_987, frequency: 60 }, 0)));
+    }
+
+    #[test]
+    fn a_late_sample_goes_before_in_the_phase_of_the_next_run() {
+        let run = written(100_010, 60, 3);
+        let (before, slot) = place([run].into_iter(), 100_009, 60).unwrap();
+        assert_eq!((before.span_end(), slot), (100_010, 511));
+        let older = written(50_000, 60, 511);
+        let (between, slot) = place([run, older].into_iter(), 90_000, 60).unwrap();
+        assert!(between.start >= older.run.span_end());
+        assert_eq!((100_010 - between.start) % 60, 0);
+        assert_eq!(between.slot_of(90_000), Some(slot));
+        assert_eq!(place([run, older].into_iter(), 50_061, 60), Some((older.run, 1)));
+    }
+
+    #[test]
+    fn a_changed_frequency_leaves_the_run_behind_what_is_written() {
+        let run = written(970, 60, 2);
+        assert_eq!(place([run].into_iter(), 1100, 10), Some((run.run, 2)));
+        assert_eq!(place([run].into_iter(), 1150, 10), Some((Run { start: 1150, frequency: 10 }, 0)));
+        assert_eq!(place([run].into_iter(), 1200, 10), Some((Run { start: 1195, frequency: 10 }, 0)));
+    }
+
+    proptest! {
+        /// Whatever arrives in whatever order: a place is found, holds its time, and runs never overlap.
+        #[test]
+        fn runs_never_overlap_and_a_slot_holds_its_time(
+            samples in prop::collection::vec((0_i64..200_000, prop::sample::select(vec![1_u32, 7, 60])), 1..200)
+        ) {
+            let mut runs: Vec<Written> = Vec::new();
+            for (time, frequency) in samples {
+                let Some((run, slot)) = place(runs.iter().rev().copied(), time, frequency) else { continue };
+                prop_assert!(slot < RUN_SLOTS);
+                let from = run.end_after(slot);
+                let nearest = from > time && slot == 0 && from - time < i64::from(run.frequency);
+                prop_assert!(nearest || (from <= time && time < from + i64::from(run.frequency)));
+                match runs.iter_mut().find(|known| known.run == run) {
+                    Some(known) => known.last_slot = known.last_slot.max(slot),
+                    None => runs.push(Written { run, last_slot: slot }),
+                }
+                runs.sort_by_key(|known| known.run);
+                for pair in runs.windows(2) {
+                    prop_assert!(pair[0].run.end_after(pair[0].last_slot) < pair[1].run.start, "{runs:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn no_time_and_no_run_overflows(start: i64, frequency in 1_u32.., time: i64, last_slot in 0_u32..512, other: i64) {
+            let _ = place([written(start, frequency, last_slot)].into_iter(), time, 60);
+            let (newer, older) = (start.max(other), start.min(other));
+            let _ = place([written(newer, frequency, 1), written(older, 60, last_slot)].into_iter(), time, frequency);
+        }
+    }
+}

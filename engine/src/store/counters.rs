@@ -1,0 +1,169 @@
+//! Counters since the start: what a commit costs, and what was refused and why.
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of commit times, in microseconds.
+const SECONDS: [u64; 10] = [100, 200, 400, 800, 1_600, 3_200, 12_800, 51_200, 204_800, 819_200];
+/// Upper bounds of the buckets of commit sizes, in bytes.
+const BYTES: [u64; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+/// Combinations of reason, metric and host that are counted apart; the rest is counted by reason.
+const REFUSALS_MAX: usize = 512;
+/// Bytes of a name that is kept to count by.
+const NAME_MAX: usize = 64;
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) rows: AtomicU64,
+    pub(super) samples: AtomicU64,
+    pub(super) head_bytes: AtomicU64,
+    commit_micros: Histogram<{ SECONDS.len() }>,
+    commit_bytes: Histogram<{ BYTES.len() }>,
+    refusals: Mutex<HashMap<RefusalKey, u64, foldhash::fast::RandomState>>,
+}
+
+#[derive(Debug)]
+struct Histogram<const N: usize> {
+    buckets: [AtomicU64; N],
+    count: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), count: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+}
+
+/// A histogram at one time: per bucket the upper bound and how many fell into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramValues {
+    /// Upper bounds, rising, and counts; what is above the last is only in `count`.
+    pub buckets: Vec<(f64, u64)>,
+    /// All.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
+
+impl<const N: usize> Histogram<N> {
+    fn add(&self, bounds: &[u64; N], value: u64) {
+        if let Some(bucket) = self.buckets.get(bounds.partition_point(|&bound| bound < value)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of micros and bytes stay far below 2^53")]
+    fn values(&self, bounds: &[u64; N], unit: f64) -> HistogramValues {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HistogramValues {
+            buckets: bounds
+                .iter()
+                .zip(&self.buckets)
+                .map(|(&bound, count)| (bound as f64 / unit, load(count)))
+                .collect(),
+            count: load(&self.count),
+            sum: load(&self.sum) as f64 / unit,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RefusalKey {
+    reason: &'static str,
+    metric: Box<str>,
+    host_prefix: Box<str>,
+}
+
+/// Lines that were refused for one reason, of one metric and hosts whose names begin alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: &'static str,
+    /// The metric, or nothing.
+    pub metric: String,
+    /// The name of the host up to its first digit, or nothing.
+    pub host_prefix: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl Counters {
+    pub(super) fn commit(&self, bytes: u64, took: Duration) {
+        self.commit_micros.add(&SECONDS, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.commit_bytes.add(&BYTES, bytes);
+    }
+
+    pub(super) fn refuse(&self, reason: &'static str, metric: &str, host: &str) {
+        let host_prefix = host.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+        let key = RefusalKey { reason, metric: short(metric).into(), host_prefix: short(host_prefix).into() };
+        let mut refusals = self.refusals.lock();
+        if refusals.len() < REFUSALS_MAX || refusals.contains_key(&key) {
+            *refusals.entry(key).or_default() += 1;
+        } else {
+            *refusals.entry(RefusalKey { reason, metric: "".into(), host_prefix: "".into() }).or_default() += 1;
+        }
+    }
+
+    pub(super) fn commit_seconds(&self) -> HistogramValues {
+        self.commit_micros.values(&SECONDS, 1e6)
+    }
+
+    pub(super) fn commit_sizes(&self) -> HistogramValues {
+        self.commit_bytes.values(&BYTES, 1.0)
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let mut list: Vec<Refusal> = (self.refusals.lock().iter())
+            .map(|(key, &count)| Refusal {
+                reason: key.reason,
+                metric: key.metric.to_string(),
+                host_prefix: key.host_prefix.to_string(),
+                count,
+            })
+            .collect();
+        list.sort_by(|a, b| (a.reason, &a.metric, &a.host_prefix).cmp(&(b.reason, &b.metric, &b.host_prefix)));
+        list
+    }
+}
+
+/// The beginning of a name, at most [`NAME_MAX`] bytes.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_metric_and_host_prefix_and_stay_bounded() {
+        let counters = Counters::default();
+        counters.refuse("late", "cpu_load", "n001");
+        counters.refuse("late", "cpu_load", "n002");
+        for at in 0..10_000 {
+            counters.refuse("unknown-metric", &format!("m{at}{}", "ä".repeat(100)), "x");
+        }
+        let refusals = counters.refusals();
+        assert!(refusals.len() <= REFUSALS_MAX + 2);
+        assert_eq!(refusals.iter().map(|refusal| refusal.count).sum::<u64>(), 10_002);
+        assert_eq!((&*refusals[0].host_prefix, refusals[0].count), ("n", 2));
+        assert!(refusals.iter().all(|refusal| refusal.metric.len() <= NAME_MAX));
+    }
+
+    #[test]
+    fn a_histogram_puts_each_value_below_its_bound() {
+        let counters = Counters::default();
+        counters.commit(4096, Duration::from_micros(150));
+        counters.commit(4097, Duration::from_secs(5));
+        assert_eq!(counters.commit_sizes().buckets[..2], [(4096.0, 1), (16384.0, 1)]);
+        let seconds = counters.commit_seconds();
+        assert_eq!(seconds.buckets[1], (0.0002, 1));
+        assert_eq!((seconds.count, seconds.buckets.iter().map(|bucket| bucket.1).sum::<u64>()), (2, 1));
+    }
+}

@@ -1,0 +1,142 @@
+//! Salvage: what a damaged log still holds is written to a new one, the damaged files are set aside, and the loss is
+//! recorded in the manifest, so that it stays visible. Only on request.
+
+use super::Options;
+use super::open::{Base, Plan};
+use super::replayer::Replayer;
+use crate::disk::Disk;
+use crate::env::Env;
+use crate::error::OpenError;
+use crate::format::frame::write::RowValues;
+use crate::format::manifest::Loss;
+use crate::head::Hosts;
+use crate::model::Lsn;
+use crate::names::Layouts;
+use crate::paths::Paths;
+use crate::wal::{Committer, Durability, Log, LogOptions, Preparer, Problem, ROW_VALUES_MAX, Step};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a salvage found, and what it did if it was told to.
+#[derive(Clone, Debug)]
+pub struct SalvageReport {
+    /// What is damaged or missing.
+    pub problems: Vec<(PathBuf, Problem)>,
+    /// Rows that can be read.
+    pub rows: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Where damaged files were put; empty if nothing was changed.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// Reads all that verifies. With `confirmed`, makes a healthy log of it; without, changes nothing.
+pub fn salvage(
+    disk: &Arc<dyn Disk>,
+    env: &Arc<dyn Env>,
+    options: &Options,
+    confirmed: bool,
+) -> Result<SalvageReport, OpenError> {
+    let mut base = Base::open(&**disk, &**env, options, false)?;
+    let layouts = Arc::new(Layouts::new(&options.metrics));
+    let hosts = Hosts::default();
+    let mut replayer = Replayer::new(&layouts, &hosts);
+    let recovered = base.recover(&**disk, &mut replayer)?;
+    let problems = recovered.chain.problems.clone();
+    let mut report = SalvageReport {
+        problems: problems.iter().map(|problem| (base.paths.segment(problem.seq), problem.clone())).collect(),
+        rows: recovered.rows,
+        samples: replayer.samples,
+        set_aside: Vec::new(),
+    };
+    if !confirmed || problems.is_empty() {
+        return Ok(report);
+    }
+
+    let paths = base.paths.clone();
+    let seq = Plan::new(&recovered, options.segment_len).seq.max(recovered.chain.highest_seq + 1);
+    let first_lsn = recovered.next_lsn;
+    let preparer = Preparer::new(Arc::clone(disk), paths.clone(), options.segment_len, seq - 1);
+    let log = Arc::new(Log::new(
+        Arc::clone(disk),
+        paths.clone(),
+        base.manifest.store,
+        layouts,
+        LogOptions { segment_len: options.segment_len, pending_max: usize::MAX },
+        seq,
+        first_lsn,
+    ));
+    // The new log seals the damaged one until the manifest says otherwise: a salvage that is cut off changes nothing.
+    let mut committer = Committer::new(Arc::clone(&log), Arc::new(preparer), Durability::Sync, recovered.end);
+    let into = |path: PathBuf| OpenError::io("write", path);
+    committer.begin(seq, first_lsn).map_err(into(paths.segment(seq)))?;
+    write_again(&hosts, &log, &mut committer).map_err(into(paths.wal()))?;
+    committer.close().map_err(into(paths.wal()))?;
+
+    let manifest = &mut base.manifest;
+    manifest.generation += 1;
+    manifest.log_floor = seq;
+    manifest.floor_lsn = first_lsn;
+    manifest.losses.extend(problems.iter().map(|problem| Loss {
+        seq: problem.seq,
+        offset: problem.offset,
+        bytes: problem.bytes,
+        first_lsn: problem.first_lsn,
+        last_lsn: problem.last_lsn,
+        time: env.unix_now(),
+    }));
+    disk.replace(&paths.manifest(), &manifest.to_bytes()).map_err(into(paths.manifest()))?;
+    let damaged: BTreeSet<u64> = problems.iter().map(|problem| problem.seq).collect();
+    report.set_aside = set_aside(&**disk, &paths, seq, &damaged)?;
+    drop(base.lock);
+    Ok(report)
+}
+
+fn write_again(hosts: &Hosts, log: &Log, committer: &mut Committer) -> io::Result<()> {
+    for host in hosts.all() {
+        let state = host.state.lock();
+        let layout = Arc::clone(&state.layout);
+        let mut outcome = Ok(Lsn(0));
+        state.for_each_row(|run, slot, ordinals, values| {
+            for (ordinals, values) in ordinals.chunks(ROW_VALUES_MAX).zip(values.chunks(ROW_VALUES_MAX)) {
+                if outcome.is_ok() {
+                    let row = RowValues { start: run.start, frequency: run.frequency, slot, ordinals, values };
+                    outcome = log.append_row((host.id, &host.cluster, &host.name), &layout, &row);
+                }
+            }
+        });
+        outcome.map_err(io::Error::other)?;
+        drop(state);
+        loop {
+            match committer.step(std::time::Duration::ZERO) {
+                Step::Idle => break,
+                Step::Committed(frame) => committer.acknowledge(&frame),
+                Step::Full | Step::Failed => {
+                    let why = log.admit().err().map_or_else(String::new, |why| why.to_string());
+                    return Err(io::Error::other(why));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Renames the damaged segments below `floor` and removes the others.
+fn set_aside(disk: &dyn Disk, paths: &Paths, floor: u64, damaged: &BTreeSet<u64>) -> Result<Vec<PathBuf>, OpenError> {
+    let mut aside = Vec::new();
+    for entry in disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))? {
+        let Some(seq) = crate::paths::segment_seq(&entry.name).filter(|&seq| seq < floor) else { continue };
+        let path = paths.segment(seq);
+        if damaged.contains(&seq) {
+            let to = paths.set_aside(seq);
+            disk.rename(&path, &to).map_err(OpenError::io("rename", &path))?;
+            aside.push(to);
+        } else {
+            disk.unlink(&path).map_err(OpenError::io("remove", &path))?;
+        }
+    }
+    disk.sync_dir(&paths.wal()).map_err(OpenError::io("sync", paths.wal()))?;
+    Ok(aside)
+}

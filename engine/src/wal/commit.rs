@@ -1,0 +1,199 @@
+//! The commit step: one frame to the device.
+
+use super::open::{Log, PendingFrame};
+use super::prepare::Preparer;
+use crate::disk::{AlignedBuf, BLOCK, LogFile};
+use crate::format::frame::Place;
+use crate::format::frame::write;
+use crate::format::segment::{Seal, Segment};
+use crate::model::Lsn;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When a sample is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the device.
+    #[default]
+    Sync,
+    /// When the operating system has it; the device has it at most this long after.
+    Interval(Duration),
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing waits.
+    Idle,
+    /// A frame is durable and is now to be published, then acknowledged with [`Committer::acknowledge`].
+    Committed(PendingFrame),
+    /// There is no space for the next segment; the frame is kept for the next step.
+    Full,
+    /// The log has failed and takes nothing more.
+    Failed,
+}
+
+/// Writes frames, one after the other. There is one, and it owns the file that is written.
+#[derive(Debug)]
+pub struct Committer {
+    log: Arc<Log>,
+    preparer: Arc<Preparer>,
+    durability: Durability,
+    file: Option<Box<dyn LogFile>>,
+    /// How the segment that is written would be sealed now.
+    end: Option<Seal>,
+    /// The number of the segment that is written.
+    seq: u64,
+    frame: Option<PendingFrame>,
+    buf: AlignedBuf,
+    unsynced_since: Option<Duration>,
+    /// The highest LSN that the device is known to have; each frame tells it to recovery.
+    synced: Lsn,
+    failed: bool,
+}
+
+impl Committer {
+    /// A committer that goes on behind `end`.
+    pub fn new(log: Arc<Log>, preparer: Arc<Preparer>, durability: Durability, end: Option<Seal>) -> Self {
+        Self {
+            log,
+            preparer,
+            durability,
+            file: None,
+            seq: 0,
+            end,
+            frame: None,
+            buf: AlignedBuf::default(),
+            unsynced_since: None,
+            synced: end.map_or(Lsn(0), |end| end.last_lsn),
+            failed: false,
+        }
+    }
+
+    /// Begins the first segment of this life, which seals what recovery found. Before any row is acknowledged.
+    pub fn begin(&mut self, seq: u64, first_lsn: Lsn) -> io::Result<()> {
+        self.preparer.ensure(seq)?;
+        self.begin_prepared(seq, first_lsn)
+    }
+
+    fn begin_prepared(&mut self, seq: u64, first_lsn: Lsn) -> io::Result<()> {
+        let mut file = self.log.disk.open_log(&self.log.paths.segment(seq))?;
+        let segment =
+            Segment { store: self.log.store, seq, first_lsn, len: self.log.options.segment_len, seal: self.end };
+        self.buf.resize(BLOCK);
+        self.buf.as_bytes_mut().copy_from_slice(&segment.to_block());
+        file.write(0, &self.buf, true)?;
+        self.file = Some(file);
+        self.seq = seq;
+        self.end = Some(Seal { seq, end: BLOCK as u64, last_lsn: Lsn(first_lsn.0 - 1) });
+        Ok(())
+    }
+
+    /// Takes the next frame to the device. `now` is any monotonic clock.
+    pub fn step(&mut self, now: Duration) -> Step {
+        if self.failed {
+            return Step::Failed;
+        }
+        if let Err(error) = self.sync_if_due(now) {
+            return self.fail("sync", &error);
+        }
+        let Some(frame) = self.frame.take().or_else(|| self.log.take()) else { return Step::Idle };
+        if frame.seq != self.seq || self.file.is_none() {
+            if let Err(error) = self.preparer.ensure(frame.seq) {
+                self.log.is_full(format!("cannot prepare {}: {error}", self.log.paths.segment(frame.seq).display()));
+                self.frame = Some(frame);
+                return Step::Full;
+            }
+            if let Err(error) = self.rotate(frame.seq, frame.first_lsn) {
+                return self.fail("begin", &error);
+            }
+        }
+        if let Err(error) = self.write(&frame, now) {
+            return self.fail("write", &error);
+        }
+        Step::Committed(frame)
+    }
+
+    fn rotate(&mut self, seq: u64, first_lsn: Lsn) -> io::Result<()> {
+        self.sync()?;
+        self.begin_prepared(seq, first_lsn)
+    }
+
+    fn write(&mut self, frame: &PendingFrame, now: Duration) -> io::Result<()> {
+        let len = frame.padded_len();
+        self.buf.resize(len);
+        let bytes = self.buf.as_bytes_mut();
+        let (records, padding) = bytes.split_at_mut(frame.bytes.len());
+        records.copy_from_slice(&frame.bytes);
+        padding.fill(0);
+        let place = Place { store: self.log.store, seq: frame.seq, offset: frame.offset };
+        let rows = u32::try_from(frame.links.len()).unwrap_or(u32::MAX);
+        write::seal(bytes, frame.bytes.len(), place, frame.first_lsn, rows, self.synced);
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("no segment is open"))?;
+        file.write(frame.offset, &self.buf, self.durability == Durability::Sync)?;
+        match self.durability {
+            Durability::Sync => self.synced = frame.last_lsn(),
+            Durability::Interval(_) => {
+                self.unsynced_since.get_or_insert(now);
+            }
+        }
+        self.end = Some(Seal { seq: frame.seq, end: frame.offset + len as u64, last_lsn: frame.last_lsn() });
+        Ok(())
+    }
+
+    /// Acknowledges a committed frame, after it was published.
+    pub fn acknowledge(&self, frame: &PendingFrame) {
+        let records = frame.bytes.len() - crate::format::frame::FRAME_HEADER_LEN;
+        self.log.advance(frame.last_lsn(), records);
+    }
+
+    /// How long the next step may wait before it has to sync.
+    pub fn patience(&self, now: Duration) -> Option<Duration> {
+        let Durability::Interval(interval) = self.durability else { return None };
+        Some((self.unsynced_since? + interval).saturating_sub(now))
+    }
+
+    fn sync_if_due(&mut self, now: Duration) -> io::Result<()> {
+        if self.patience(now).is_some_and(|patience| patience.is_zero()) { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced_since.take().is_some()
+            && let Some(file) = &mut self.file
+        {
+            file.sync()?;
+        }
+        self.synced = self.end.map_or(self.synced, |end| end.last_lsn);
+        Ok(())
+    }
+
+    fn fail(&mut self, what: &str, error: &io::Error) -> Step {
+        self.failed = true;
+        self.file = None;
+        let path = self.log.paths.segment(self.seq.max(1));
+        self.log.fail(format!("cannot {what} {}: {error}", path.display()));
+        Step::Failed
+    }
+
+    /// Seals the log: the header of the next segment says where it ends, so that damage behind it cannot look like a
+    /// power cut. After all frames are committed; prepares one more segment, for the next start.
+    pub fn close(mut self) -> io::Result<()> {
+        if self.failed || self.file.is_none() {
+            return Ok(());
+        }
+        self.sync()?;
+        let (seq, next_lsn) = self.log.begin_next_segment();
+        if seq != self.seq {
+            self.preparer.ensure(seq)?;
+            self.rotate(seq, next_lsn)?;
+        }
+        self.preparer.ensure(seq + 1)?;
+        Ok(())
+    }
+
+    /// The number of the segment that is written.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}

@@ -1,0 +1,295 @@
+//! Which segments belong to the log, and in what order: the newest header names its predecessor, and so on back to the
+//! floor. What a power cut leaves is accepted; everything else is a [`Problem`] with a place.
+
+use super::replay::{Behind, End, Replay, Tail, replay};
+use crate::disk::{BLOCK, Disk};
+use crate::error::OpenError;
+use crate::format::segment::{Seal, Segment};
+use crate::format::{FormatError, StoreId};
+use crate::model::Lsn;
+use crate::paths::{self, Paths};
+use std::collections::BTreeMap;
+
+/// Where the manifest says that the log begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Floor {
+    /// The number of the first segment that is needed.
+    pub seq: u64,
+    /// The LSN that its first row has at least.
+    pub lsn: Lsn,
+    /// Whether that segment is known to exist.
+    pub begun: bool,
+}
+
+/// A file in the directory of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A segment of this store.
+    Segment(Segment),
+    /// Prepared and not yet begun: it holds no header.
+    Unused,
+    /// The header does not verify.
+    Unreadable(FormatError),
+}
+
+/// A segment of the log after replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFile {
+    /// Its number.
+    pub seq: u64,
+    /// Where its last frame ends.
+    pub end: u64,
+    /// The highest LSN up to its end.
+    pub last_lsn: Lsn,
+}
+
+/// Something that a power cut cannot have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The segment.
+    pub seq: u64,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// The first LSN that is not readable.
+    pub first_lsn: Lsn,
+    /// The last LSN that is not readable, if something behind it tells.
+    pub last_lsn: Option<Lsn>,
+    /// Bytes that are lost.
+    pub bytes: u64,
+    /// What is wrong; `None`: the file is missing.
+    pub what: Option<FormatError>,
+}
+
+/// The files of a log, sorted out.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// The segments of the log, oldest first.
+    pub segments: Vec<Segment>,
+    /// Files that are not needed: below the floor, prepared and never begun, or empty and passed over.
+    pub unneeded: Vec<u64>,
+    /// A prepared file that the next segment can use: its number and length.
+    pub prepared: Option<(u64, u64)>,
+    /// Names in the directory that are not ours.
+    pub foreign: Vec<String>,
+    /// Temporary files of a writer that was killed.
+    pub temporary: Vec<String>,
+    /// The highest number that any file has.
+    pub highest_seq: u64,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The sorted files.
+    pub chain: Chain,
+    /// The replayed segments, oldest first.
+    pub segments: Vec<SegmentFile>,
+    /// The LSN that the next row gets.
+    pub next_lsn: Lsn,
+    /// How the last segment is to be sealed.
+    pub end: Option<Seal>,
+    /// What stood behind the last good frame.
+    pub tail: Tail,
+    /// Rows that were replayed.
+    pub rows: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+}
+
+/// Sorts out the files of the log.
+fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Result<Chain, OpenError> {
+    let Floor { seq: floor, begun, .. } = *floor;
+    let mut chain = Chain::default();
+    let mut found: BTreeMap<u64, Found> = BTreeMap::new();
+    let mut lens: BTreeMap<u64, u64> = BTreeMap::new();
+    for entry in disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))? {
+        let Some(seq) = paths::segment_seq(&entry.name).filter(|_| !entry.is_dir) else {
+            let list = if paths::is_temporary(&entry.name) { &mut chain.temporary } else { &mut chain.foreign };
+            list.push(entry.name);
+            continue;
+        };
+        let path = paths.segment(seq);
+        let block = disk.read_prefix(&path, BLOCK).map_err(OpenError::io("read", &path))?;
+        let kind = match Segment::check(&block, entry.len) {
+            Ok(segment) if segment.store != store => {
+                chain.foreign.push(entry.name);
+                continue;
+            }
+            Ok(segment) if segment.seq != seq => {
+                Found::Unreadable(FormatError::Field("header is that of a segment with another number"))
+            }
+            Ok(segment) => Found::Segment(segment),
+            Err(_) if block.iter().all(|&byte| byte == 0) => Found::Unused,
+            Err(error) => Found::Unreadable(error),
+        };
+        chain.highest_seq = chain.highest_seq.max(seq);
+        found.insert(seq, kind);
+        lens.insert(seq, entry.len);
+    }
+    let newest = found.iter().rev().find_map(|(&seq, kind)| match kind {
+        Found::Segment(segment) if seq >= floor => Some(*segment),
+        _ => None,
+    });
+    let mut next = newest;
+    while let Some(segment) = next {
+        chain.segments.push(segment);
+        next = None;
+        if let Some(seal) = segment.seal.filter(|seal| seal.seq >= floor) {
+            match found.get(&seal.seq) {
+                Some(Found::Segment(before)) => next = Some(*before),
+                other => {
+                    let headless = headless(disk, paths, store, seal.seq, other.is_some())?;
+                    chain.problems.push(Problem {
+                        seq: seal.seq,
+                        offset: 0,
+                        first_lsn: headless.map_or(Lsn(0), |segment| segment.first_lsn),
+                        last_lsn: Some(seal.last_lsn),
+                        bytes: if headless.is_some() { BLOCK as u64 } else { seal.end },
+                        what: other.map(|kind| match kind {
+                            Found::Unreadable(error) => error.clone(),
+                            _ => FormatError::Field("segment is sealed by its successor but has no header"),
+                        }),
+                    });
+                    chain.segments.extend(headless);
+                    next = found.range(floor..seal.seq).rev().find_map(|(_, kind)| match kind {
+                        Found::Segment(before) => Some(*before),
+                        _ => None,
+                    });
+                }
+            }
+        }
+    }
+    chain.segments.reverse();
+    if begun && !found.contains_key(&floor) {
+        chain.problems.push(missing(floor));
+    }
+    let newest_seq = newest.map_or(0, |segment| segment.seq);
+    for (&seq, kind) in &found {
+        let is_ours = chain.segments.iter().any(|segment| segment.seq == seq);
+        let is_known = is_ours || chain.problems.iter().any(|problem| problem.seq == seq);
+        match kind {
+            Found::Unused if seq > newest_seq && seq == chain.highest_seq && seq > floor => {
+                chain.prepared = lens.get(&seq).map(|&len| (seq, len));
+            }
+            _ if is_known => {}
+            _ => {
+                if seq >= floor
+                    && let Some(problem) = passed_over(disk, paths, store, seq)?
+                {
+                    chain.problems.push(problem);
+                }
+                chain.unneeded.push(seq);
+            }
+        }
+    }
+    Ok(chain)
+}
+
+fn missing(seq: u64) -> Problem {
+    Problem { seq, offset: 0, first_lsn: Lsn(0), last_lsn: None, bytes: 0, what: None }
+}
+
+/// What can be known of a segment without its header, from its frames.
+fn headless(
+    disk: &dyn Disk,
+    paths: &Paths,
+    store: StoreId,
+    seq: u64,
+    exists: bool,
+) -> Result<Option<Segment>, OpenError> {
+    if !exists {
+        return Ok(None);
+    }
+    let path = paths.segment(seq);
+    let bytes = disk.read(&path).map_err(OpenError::io("read", &path))?;
+    let segment = Segment { store, seq, first_lsn: Lsn(0), len: bytes.len() as u64, seal: None };
+    let first = Behind::scan(&bytes, &segment, 0).first;
+    Ok(first.map(|(_, first_lsn)| Segment { first_lsn, ..segment }))
+}
+
+/// A file that no header names must never have held a durable frame.
+fn passed_over(disk: &dyn Disk, paths: &Paths, store: StoreId, seq: u64) -> Result<Option<Problem>, OpenError> {
+    Ok(headless(disk, paths, store, seq, true)?.map(|segment| Problem {
+        seq,
+        offset: 0,
+        first_lsn: segment.first_lsn,
+        last_lsn: None,
+        bytes: segment.len,
+        what: Some(FormatError::Field("holds frames, but its header does not verify or no other segment names it")),
+    }))
+}
+
+/// Replays the log of a store from its floor on.
+///
+/// Every problem is in the result: the caller decides whether to refuse. After a problem replay goes on with what
+/// verifies, so that a salvage gets all there is.
+pub fn recover(
+    disk: &dyn Disk,
+    paths: &Paths,
+    store: StoreId,
+    floor: &Floor,
+    to: &mut impl Replay,
+) -> Result<Recovered, OpenError> {
+    let mut chain = chain(disk, paths, store, floor)?;
+    let mut problems = std::mem::take(&mut chain.problems);
+    let mut segments = Vec::new();
+    let mut next_lsn = floor.lsn;
+    let mut end = None;
+    let (mut rows, mut bytes_read) = (0, 0);
+    let mut tail = Tail::Clean;
+    for (index, segment) in chain.segments.iter().enumerate() {
+        let path = paths.segment(segment.seq);
+        let seal = chain.segments.get(index + 1).and_then(|next| next.seal).filter(|seal| seal.seq == segment.seq);
+        let durable = seal.map_or(Lsn(0), |seal| seal.last_lsn);
+        let stop = seal.map_or(segment.len, |seal| seal.end);
+        let len = usize::try_from(stop).unwrap_or(usize::MAX);
+        let bytes = disk.read_prefix(&path, len).map_err(OpenError::io("read", &path))?;
+        bytes_read += bytes.len() as u64;
+        to.segment(segment);
+        let mut offset = BLOCK as u64;
+        next_lsn = next_lsn.max(segment.first_lsn);
+        let last = loop {
+            let run = replay(&bytes, segment, (offset, stop), next_lsn, durable, to);
+            rows += run.rows;
+            next_lsn = run.next_lsn;
+            let Tail::Damaged { what } = &run.tail else { break run };
+            let behind = Behind::scan(&bytes, segment, run.offset);
+            let resume = behind.first.unwrap_or((stop.max(run.offset), Lsn(durable.0 + 1)));
+            problems.push(Problem {
+                seq: segment.seq,
+                offset: run.offset,
+                first_lsn: run.next_lsn,
+                last_lsn: Some(Lsn(resume.1.0.saturating_sub(1))).filter(|&last| last >= run.next_lsn),
+                bytes: resume.0 - run.offset,
+                what: Some(what.clone()),
+            });
+            next_lsn = next_lsn.max(resume.1);
+            if behind.first.is_none() {
+                break End { offset: resume.0, next_lsn, rows: 0, tail: run.tail };
+            }
+            offset = resume.0;
+        };
+        if let Some(seal) = seal
+            && last.tail == Tail::Clean
+            && (last.offset, last.next_lsn.0) != (seal.end, seal.last_lsn.0 + 1)
+        {
+            problems.push(Problem {
+                seq: segment.seq,
+                offset: last.offset,
+                first_lsn: last.next_lsn,
+                last_lsn: None,
+                bytes: seal.end.abs_diff(last.offset),
+                what: Some(FormatError::Field("ends elsewhere than its successor says")),
+            });
+        }
+        let last_lsn = Lsn(next_lsn.0.saturating_sub(1));
+        segments.push(SegmentFile { seq: segment.seq, end: last.offset, last_lsn });
+        end = Some(Seal { seq: segment.seq, end: last.offset, last_lsn });
+        tail = last.tail;
+    }
+    problems.sort_by_key(|problem| (problem.seq, problem.offset));
+    chain.problems = problems;
+    Ok(Recovered { chain, segments, next_lsn, end, tail, rows, bytes: bytes_read })
+}
