@@ -1,0 +1,157 @@
+//! The predecessor's unit files and scripts call the binary with Go flags; each form must mean the same here.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse_line(line: &str) -> Result<Command, clap::Error> {
+    parse(std::iter::once("kymo").chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn serve(line: &str) -> Serve {
+    match parse_line(line) {
+        Ok(Command::Serve(serve)) => serve,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn without_a_command_kymo_serves() {
+    assert_eq!(serve(""), Serve::default());
+    assert_eq!(serve("serve"), Serve::default());
+}
+
+#[test]
+fn go_flags_mean_the_same_with_one_dash_or_two() {
+    let expected =
+        Serve { config: Some("a.json".into()), log_level: LogLevel::Info, log_date: true, ..Serve::default() };
+    for line in [
+        "-config a.json -loglevel info -logdate",
+        "--config a.json --loglevel info --logdate",
+        "-config=a.json -loglevel=info -logdate=true",
+        "--config=a.json -loglevel=info --logdate=1",
+        "serve -config a.json -loglevel info -logdate=T",
+    ] {
+        assert_eq!(serve(line), expected, "{line}");
+    }
+    assert!(!serve("-logdate=false").log_date);
+    assert_eq!(parse_line("-logdate=maybe").unwrap_err().exit_code(), 2);
+    assert_eq!(serve("-config -x").config, Some("-x".into()));
+    assert_eq!(parse_line("-config").unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn own_flags_are_read() {
+    let expected = Serve { demo: true, ignore_unsupported: true, io: Some(IoKind::Posix), ..Serve::default() };
+    assert_eq!(serve("serve --demo --ignore-unsupported --io posix"), expected);
+    assert_eq!(serve("-demo -ignore-unsupported -io=posix"), expected);
+    assert_eq!(parse_line("--io floppy").unwrap_err().exit_code(), 2);
+    assert_eq!(parse_line("--demo --config a.json").unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn log_levels_are_those_of_the_predecessor() {
+    for (name, level) in [
+        ("debug", LogLevel::Debug),
+        ("info", LogLevel::Info),
+        ("warn", LogLevel::Warn),
+        ("err", LogLevel::Err),
+        ("fatal", LogLevel::Err),
+        ("crit", LogLevel::Crit),
+    ] {
+        assert_eq!(serve(&format!("-loglevel {name}")), Serve { log_level: level, ..Serve::default() });
+    }
+    let unknown = serve("-loglevel loud");
+    assert_eq!(unknown.log_level, LogLevel::Debug);
+    assert!(unknown.warnings[0].contains("loud"));
+}
+
+#[test]
+fn flags_without_effect_are_accepted_with_a_warning() {
+    let dev = serve("-dev -gops=true");
+    assert_eq!(dev.warnings.len(), 2);
+    assert!(dev.warnings[1].contains("--gops"));
+    assert!(serve("-dev=false").warnings.is_empty());
+}
+
+#[test]
+fn cleanup_checkpoints_says_what_goes_instead() {
+    let error = parse_line("-cleanup-checkpoints").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("retention-in-memory"), "{error}");
+}
+
+#[test]
+fn version_has_three_lines_with_tabs() {
+    for line in ["-version", "--version", "-V", "serve --version", "-config a.json -version"] {
+        assert_eq!(parse_line(line).unwrap(), Command::Version, "{line}");
+    }
+    let text = version();
+    let names: Vec<&str> = text.lines().map(|line| line.split_once('\t').unwrap().0).collect();
+    assert_eq!(names, ["Version:", "Git hash:", "Build time:"]);
+}
+
+#[test]
+fn commands_have_their_own_arguments() {
+    let check = |ignore_unsupported| Command::CheckConfig { file: "a.json".into(), ignore_unsupported };
+    assert_eq!(parse_line("check-config a.json").unwrap(), check(false));
+    assert_eq!(parse_line("check-config a.json --ignore-unsupported").unwrap(), check(true));
+    let salvage = |confirmed| Command::Salvage { directory: "./dir".into(), confirmed };
+    assert_eq!(parse_line("salvage ./dir").unwrap(), salvage(false));
+    assert_eq!(parse_line("salvage ./dir --yes").unwrap(), salvage(true));
+    for line in ["check-config", "salvage", "explode", "--explode", "-x", "serve extra", "check-config -config a.json"]
+    {
+        assert_eq!(parse_line(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_named_whole() {
+    for line in ["-frobnicate", "--frobnicate", "-frobnicate=1"] {
+        let error = parse_line(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("'--frobnicate'"), "{error}");
+    }
+}
+
+#[test]
+fn help_teaches_and_ends_well() {
+    for line in ["--help", "-h", "-help", "serve --help", "help", "salvage --help"] {
+        let help = parse_line(line).unwrap_err();
+        assert_eq!(help.exit_code(), 0, "{line}");
+    }
+    let help = parse_line("--help").unwrap_err().to_string();
+    for text in ["check-config config.json", "Exit codes:", "another process", "--config <FILE>", "cc-metric-store"] {
+        assert!(help.contains(text), "{text} in {help}");
+    }
+}
+
+#[test]
+fn a_path_that_is_no_text_is_kept() {
+    let path = std::ffi::OsStr::from_bytes(b"-config=/a\xff.json");
+    match parse([OsString::from("kymo"), path.to_owned()].into_iter()).unwrap() {
+        Command::Serve(serve) => assert_eq!(serve.config.unwrap().as_os_str().as_bytes(), b"/a\xff.json"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn argument() -> impl Strategy<Value = Vec<u8>> {
+    let flag = "-{0,3}[a-z]{0,9}=?[a-z]{0,3}".prop_map(String::into_bytes);
+    let known =
+        prop::sample::select(vec!["serve", "salvage", "-config", "--demo", "-logdate=", "--io=posix", "--", "-"]);
+    prop_oneof![prop::collection::vec(any::<u8>(), 0..12), flag, known.prop_map(|word| word.as_bytes().to_vec())]
+}
+
+proptest! {
+    #[test]
+    fn any_arguments_are_a_command_or_an_error(args in prop::collection::vec(argument(), 0..6)) {
+        drop(parse(args.into_iter().map(OsString::from_vec)));
+    }
+}

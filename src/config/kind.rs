@@ -1,0 +1,256 @@
+//! The kinds of values that keys have: how each is read from JSON, within which bounds, and printed again.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+
+use super::{Durability, IoKind, duration};
+
+/// How a `T` stands in JSON.
+pub(super) trait Kind<T> {
+    /// Reads valid JSON. The error says what was expected and what was found.
+    fn parse(&self, json: &str) -> Result<T, String>;
+
+    /// Prints what `parse` reads back to an equal value; `None` if that is the absence of the key.
+    fn print(&self, value: &T) -> Option<String>;
+}
+
+/// A string.
+pub(super) struct Text;
+
+impl Kind<String> for Text {
+    fn parse(&self, json: &str) -> Result<String, String> {
+        string(json, "a string")
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(quote(value))
+    }
+}
+
+/// One of a few strings.
+pub(super) struct OneOf(pub(super) &'static [&'static str]);
+
+impl Kind<&'static str> for OneOf {
+    fn parse(&self, json: &str) -> Result<&'static str, String> {
+        let expected = format!("one of {}", self.0.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", "));
+        let found = string(json, &expected)?;
+        self.0.iter().find(|name| **name == found).copied().ok_or_else(|| mismatch(&expected, json))
+    }
+
+    fn print(&self, value: &&'static str) -> Option<String> {
+        Some(quote(value))
+    }
+}
+
+/// A string or null.
+pub(super) struct TextOrNull;
+
+impl Kind<Option<String>> for TextOrNull {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        serde_json::from_str(json).map_err(|_| mismatch("a string or null", json))
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        Some(value.as_deref().map_or_else(|| "null".to_owned(), quote))
+    }
+}
+
+/// A whole number within bounds.
+pub(super) struct Count<T>(pub(super) RangeInclusive<T>);
+
+impl<T: TryFrom<u64> + PartialOrd + Display> Kind<T> for Count<T> {
+    fn parse(&self, json: &str) -> Result<T, String> {
+        let number = serde_json::from_str::<u64>(json).ok().and_then(|number| T::try_from(number).ok());
+        let expected = || format!("a whole number from {} to {}", self.0.start(), self.0.end());
+        number.filter(|number| self.0.contains(number)).ok_or_else(|| mismatch(&expected(), json))
+    }
+
+    fn print(&self, value: &T) -> Option<String> {
+        Some(value.to_string())
+    }
+}
+
+/// Whole gigabytes (1e9 bytes); 0 is no bound.
+pub(super) struct Gigabytes;
+
+impl Gigabytes {
+    const BYTES: u64 = 1_000_000_000;
+}
+
+impl Kind<Option<u64>> for Gigabytes {
+    fn parse(&self, json: &str) -> Result<Option<u64>, String> {
+        let number = Count(0..=u64::MAX / Self::BYTES).parse(json)?;
+        Ok((number > 0).then_some(number * Self::BYTES))
+    }
+
+    fn print(&self, value: &Option<u64>) -> Option<String> {
+        value.map(|bytes| (bytes / Self::BYTES).to_string())
+    }
+}
+
+/// A duration within bounds.
+pub(super) struct Period(pub(super) RangeInclusive<Duration>);
+
+impl Period {
+    /// No bound but that of the notation.
+    pub(super) const LONGEST: Duration = Duration::from_nanos(i64::MAX as u64);
+}
+
+impl Kind<Duration> for Period {
+    fn parse(&self, json: &str) -> Result<Duration, String> {
+        let nanos = duration::parse(&string(json, "a duration as \"48h\"")?)?;
+        let period = u64::try_from(nanos).map(Duration::from_nanos).ok();
+        period.filter(|period| self.0.contains(period)).ok_or_else(|| {
+            let expected = match (*self.0.start(), *self.0.end()) {
+                (least, Self::LONGEST) => format!("a duration of at least {}", duration::print(least)),
+                (least, most) => format!("a duration from {} to {}", duration::print(least), duration::print(most)),
+            };
+            mismatch(&expected, json)
+        })
+    }
+
+    fn print(&self, value: &Duration) -> Option<String> {
+        Some(quote(&duration::print(*value)))
+    }
+}
+
+/// A duration; zero and less mean for ever.
+pub(super) struct Retention;
+
+impl Kind<Option<Duration>> for Retention {
+    fn parse(&self, json: &str) -> Result<Option<Duration>, String> {
+        let nanos = duration::parse(&string(json, "a duration as \"48h\"")?)?;
+        Ok(u64::try_from(nanos).ok().filter(|&nanos| nanos > 0).map(Duration::from_nanos))
+    }
+
+    fn print(&self, value: &Option<Duration>) -> Option<String> {
+        Some(quote(&duration::print(value.unwrap_or_default())))
+    }
+}
+
+/// The path of a directory, which is never empty.
+pub(super) struct Directory;
+
+impl Kind<PathBuf> for Directory {
+    fn parse(&self, json: &str) -> Result<PathBuf, String> {
+        let path = string(json, "the path of a directory")?;
+        if path.is_empty() || path.contains('\0') {
+            Err(mismatch("the path of a directory", json))
+        } else {
+            Ok(path.into())
+        }
+    }
+
+    fn print(&self, value: &PathBuf) -> Option<String> {
+        Some(quote(&value.to_string_lossy()))
+    }
+}
+
+/// The path of a directory; an empty one is none.
+pub(super) struct OptionalDirectory;
+
+impl Kind<Option<PathBuf>> for OptionalDirectory {
+    fn parse(&self, json: &str) -> Result<Option<PathBuf>, String> {
+        if json == r#""""# { Ok(None) } else { Directory.parse(json).map(Some) }
+    }
+
+    fn print(&self, value: &Option<PathBuf>) -> Option<String> {
+        value.as_ref().and_then(|path| Directory.print(path))
+    }
+}
+
+/// A raw Ed25519 public key in standard base64; an empty string is none.
+pub(super) struct PublicKey;
+
+impl Kind<Option<[u8; 32]>> for PublicKey {
+    fn parse(&self, json: &str) -> Result<Option<[u8; 32]>, String> {
+        const EXPECTED: &str = "an Ed25519 public key, 32 bytes in standard base64";
+        let text = string(json, EXPECTED)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let bytes = STANDARD.decode(&text).map_err(|error| format!("expected {EXPECTED}: {error}"))?;
+        let len = bytes.len();
+        bytes.try_into().map(Some).map_err(|_| format!("expected {EXPECTED}, found {len} bytes"))
+    }
+
+    fn print(&self, value: &Option<[u8; 32]>) -> Option<String> {
+        value.map(|key| quote(&STANDARD.encode(key)))
+    }
+}
+
+/// A way to the disk.
+pub(super) struct Io;
+
+impl Kind<IoKind> for Io {
+    fn parse(&self, json: &str) -> Result<IoKind, String> {
+        string(json, "a string")?.parse().map_err(|unknown| format!("{unknown}, found {}", found(json)))
+    }
+
+    fn print(&self, value: &IoKind) -> Option<String> {
+        Some(quote(value.name()))
+    }
+}
+
+/// `"sync"` or `{"interval": "200ms"}`.
+pub(super) struct Acknowledge(pub(super) Period);
+
+impl Kind<Durability> for Acknowledge {
+    fn parse(&self, json: &str) -> Result<Durability, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Form {
+            Sync,
+            Interval(String),
+        }
+        match serde_json::from_str(json) {
+            Ok(Form::Sync) => Ok(Durability::Sync),
+            Ok(Form::Interval(text)) => self.0.parse(&quote(&text)).map(Durability::Interval),
+            Err(_) => Err(mismatch(r#""sync" or {"interval": "200ms"}"#, json)),
+        }
+    }
+
+    fn print(&self, value: &Durability) -> Option<String> {
+        match value {
+            Durability::Sync => Some(quote("sync")),
+            Durability::Interval(period) => self.0.print(period).map(|text| format!(r#"{{"interval": {text}}}"#)),
+        }
+    }
+}
+
+/// Reads a string.
+fn string(json: &str, expected: &str) -> Result<String, String> {
+    serde_json::from_str(json).map_err(|_| mismatch(expected, json))
+}
+
+/// The text as a JSON string.
+pub(super) fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The message for a value that is not what a key takes.
+pub(super) fn mismatch(expected: &str, json: &str) -> String {
+    format!("expected {expected}, found {}", found(json))
+}
+
+/// A value for a message: short, on one line, without control characters.
+fn found(json: &str) -> String {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object".to_owned(),
+        Some(b'[') => "an array".to_owned(),
+        _ => shorten(json),
+    }
+}
+
+/// A text for a message: short, on one line, without control characters.
+pub(super) fn shorten(text: &str) -> String {
+    const MOST: usize = 60;
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut short: String = text.chars().take(MOST).map(clean).collect();
+    if text.chars().nth(MOST).is_some() {
+        short.push('…');
+    }
+    short
+}

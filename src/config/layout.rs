@@ -1,0 +1,144 @@
+//! Every key of the file, once: [`describe`] walks them, and what walks along reads or prints.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Limits, Storage,
+    kind::{
+        Acknowledge, Count, Directory, Gigabytes, Io, Kind, OneOf, OptionalDirectory, Period, PublicKey, Retention,
+        Text, TextOrNull,
+    },
+};
+
+/// The settings while they are read: each key by itself, nothing checked across keys.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) addr: String,
+    pub(super) jwt_public_key: Option<[u8; 32]>,
+    pub(super) metrics: Vec<(String, DraftMetric)>,
+    pub(super) retention: Option<Duration>,
+    pub(super) memory_cap_bytes: Option<u64>,
+    pub(super) checkpoints_directory: Option<PathBuf>,
+    pub(super) cleanup_mode: &'static str,
+    pub(super) storage: Storage,
+}
+
+/// One metric of a draft.
+#[derive(Debug, Default)]
+pub(super) struct DraftMetric {
+    pub(super) frequency: u32,
+    pub(super) aggregation: Option<String>,
+}
+
+/// Values of `metric-store.cleanup.mode`.
+pub(super) const CLEANUP_DELETE: &str = "delete";
+pub(super) const CLEANUP_ARCHIVE: &str = "archive";
+
+/// What to tell about a key that kymo takes no value from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Foreign {
+    /// A feature that kymo does not have yet: the start stops unless the value is empty. The text says
+    /// what goes instead.
+    Unsupported(&'static str),
+    /// It means nothing here. The text says why.
+    Meaningless(&'static str),
+    /// An old version of the predecessor had it. The text says what to do.
+    Old(&'static str),
+}
+
+/// What walks along the keys. A key is given in the section that is open.
+pub(super) trait Keys {
+    /// A key that may be absent: then `field` stays.
+    fn key<T>(&mut self, name: &str, kind: &impl Kind<T>, field: &mut T);
+
+    /// A key that must be there if its section is.
+    fn required<T>(&mut self, name: &str, kind: &impl Kind<T>, field: &mut T);
+
+    /// A key without a value for kymo.
+    fn foreign(&mut self, name: &str, meaning: Foreign);
+
+    /// A section inside the open one.
+    fn section(&mut self, name: &str, keys: impl FnOnce(&mut Self));
+
+    /// All members of the open section, each a section of its own.
+    fn each<T: Default>(&mut self, items: &mut Vec<(String, T)>, keys: impl Fn(&mut Self, &mut T));
+}
+
+/// All keys.
+pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
+    use Foreign::{Meaningless, Unsupported};
+    keys.section("main", |keys| {
+        keys.key("addr", &Text, &mut draft.addr);
+        keys.key("jwt-public-key", &PublicKey, &mut draft.jwt_public_key);
+        for name in ["https-cert-file", "https-key-file"] {
+            keys.foreign(name, Unsupported("kymo speaks plain HTTP; put a proxy with TLS in front"));
+        }
+        for name in ["user", "group"] {
+            keys.foreign(name, Unsupported("kymo keeps the user it is started as; set User= and Group= in the unit"));
+        }
+        keys.foreign(
+            "backend-url",
+            Unsupported("hosts of running jobs are not exempt from the retention; lengthen it"),
+        );
+        keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));
+    });
+    keys.section("metrics", |keys| {
+        keys.each(&mut draft.metrics, |keys, metric: &mut DraftMetric| {
+            keys.required("frequency", &Count(1..=kymo_engine::model::Metric::MAX_FREQUENCY), &mut metric.frequency);
+            keys.required("aggregation", &TextOrNull, &mut metric.aggregation);
+        });
+    });
+    keys.section("metric-store", |keys| metric_store(keys, draft));
+    keys.foreign("nats", Unsupported("kymo does not subscribe to NATS; send over HTTP"));
+    keys.section("storage", |keys| storage(keys, &mut draft.storage));
+}
+
+fn metric_store(keys: &mut impl Keys, draft: &mut Draft) {
+    use Foreign::{Meaningless, Old, Unsupported};
+    keys.required("retention-in-memory", &Retention, &mut draft.retention);
+    keys.key("memory-cap", &Gigabytes, &mut draft.memory_cap_bytes);
+    keys.foreign("num-workers", Meaningless("kymo sizes its threads by itself"));
+    keys.foreign("checkpoint-interval", Meaningless("there are no checkpoints to time"));
+    keys.section("checkpoints", |keys| {
+        keys.key("directory", &OptionalDirectory, &mut draft.checkpoints_directory);
+        keys.foreign("file-format", Meaningless("kymo has one format of its own"));
+        keys.foreign("max-wal-size", Meaningless("the log bounds itself"));
+        keys.foreign("restore", Meaningless("a restart keeps all data"));
+        keys.foreign("interval", Old("remove it: there are no checkpoints to time"));
+    });
+    keys.section("cleanup", |keys| {
+        keys.key("mode", &OneOf(&[CLEANUP_DELETE, CLEANUP_ARCHIVE]), &mut draft.cleanup_mode);
+        keys.foreign("directory", Meaningless("nothing is moved there"));
+        keys.foreign("interval", Old("remove it: retention runs by itself, see 'metric-store.retention-in-memory'"));
+    });
+    keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));
+    keys.foreign("nats-subscriptions", Unsupported("kymo does not subscribe to NATS; send over HTTP"));
+}
+
+fn storage(keys: &mut impl Keys, storage: &mut Storage) {
+    let any = || Period(Duration::from_nanos(1)..=Period::LONGEST);
+    let commit = Period(Duration::from_millis(1)..=Duration::from_mins(1));
+    keys.key("directory", &Directory, &mut storage.directory);
+    keys.key("durability", &Acknowledge(commit), &mut storage.durability);
+    keys.key("late-window", &any(), &mut storage.late_window);
+    keys.key("skew", &Period(Duration::ZERO..=Period::LONGEST), &mut storage.skew);
+    keys.key("io", &Io, &mut storage.io);
+    keys.section("limits", |keys| limits(keys, &mut storage.limits));
+}
+
+fn limits(keys: &mut impl Keys, limits: &mut Limits) {
+    // What is counted or addressed with 32 bits elsewhere stays below them.
+    let count = Count(1..=u32::MAX as usize);
+    let timeout = Period(Duration::from_millis(1)..=Duration::from_hours(24));
+    keys.key("body", &count, &mut limits.body);
+    keys.key("line", &count, &mut limits.line);
+    keys.key("hosts", &count, &mut limits.hosts);
+    keys.key("series-per-host", &count, &mut limits.series_per_host);
+    keys.key("series", &count, &mut limits.series);
+    keys.key("connections", &count, &mut limits.connections);
+    keys.key("query-points", &count, &mut limits.query_points);
+    keys.key("in-flight", &Count(1..=1 << 40), &mut limits.in_flight);
+    keys.key("head-timeout", &timeout, &mut limits.head_timeout);
+    keys.key("body-timeout", &timeout, &mut limits.body_timeout);
+    keys.key("idle-timeout", &timeout, &mut limits.idle_timeout);
+}

@@ -1,0 +1,121 @@
+//! The configuration: one JSON file, the predecessor's, with one section more (`storage`).
+//!
+//! Owns the meaning of every key, its default and its bounds. Promises that nothing an administrator wrote is
+//! dropped in silence: what kymo cannot do stops the start, what has no meaning here is a note, what moved is a
+//! warning, what is unknown inside a known section is an error; each names file, line, key and what to do.
+//! It reads files and never writes any.
+//!
+//! [`layout`] declares each key once, for both directions; [`reader`] fills a draft from a file, [`writer`] prints
+//! it, [`settle`] checks what needs more than one key. [`source`] knows lines, [`flat`] knows the old flat file.
+
+mod addr;
+mod duration;
+mod error;
+mod flat;
+mod kind;
+mod layout;
+mod load;
+mod nearest;
+mod reader;
+mod report;
+mod settle;
+mod source;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{path::PathBuf, time::Duration};
+
+use kymo_engine::model::{Aggregation, Metric, Metrics};
+
+pub use error::{ConfigError, Problem, Problems};
+pub use load::load;
+pub use storage::{Durability, IoKind, Limits, Storage, UnknownIoKind};
+
+/// Where the server listens if nobody said otherwise: only this machine can reach it.
+pub const DEFAULT_ADDR: &str = "127.0.0.1:8082";
+
+/// How long data are kept if nobody said otherwise.
+pub const DEFAULT_RETENTION: Duration = Duration::from_hours(48);
+
+/// All settings of a server, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener.
+    pub main: Main,
+    /// The metrics that are kept, in the order of the file.
+    pub metrics: Metrics,
+    /// How long data are kept; `None` is for ever.
+    pub retention: Option<Duration>,
+    /// The predecessor's `memory-cap` in bytes, whole gigabytes (1e9); `None` is no cap.
+    pub memory_cap_bytes: Option<u64>,
+    /// Where the predecessor kept its checkpoints, if the file says so. kymo writes nothing there.
+    pub checkpoints_directory: Option<PathBuf>,
+    /// How and where kymo keeps data.
+    pub storage: Storage,
+}
+
+/// The listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Main {
+    /// `host:port` to bind; the host is never empty.
+    pub addr: String,
+    /// The raw Ed25519 key that signs tokens; `None` switches authentication off.
+    pub jwt_public_key: Option<[u8; 32]>,
+}
+
+/// What a configuration file (or its absence) means.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings to run with.
+    pub config: Config,
+    /// What the administrator should change; one line each.
+    pub warnings: Vec<String>,
+    /// What the administrator may like to know; one line each.
+    pub notes: Vec<String>,
+}
+
+/// Used without a configuration file: what most clusters measure, every minute.
+const BUILT_IN_METRICS: &[(&str, Aggregation)] = &[
+    ("cpu_load", Aggregation::None),
+    ("cpu_user", Aggregation::Avg),
+    ("mem_used", Aggregation::None),
+    ("mem_bw", Aggregation::Sum),
+    ("flops_any", Aggregation::Sum),
+    ("cpu_power", Aggregation::Sum),
+    ("ipc", Aggregation::Avg),
+    ("clock", Aggregation::Avg),
+    ("net_bw", Aggregation::Sum),
+    ("acc_utilization", Aggregation::Avg),
+    ("acc_mem_used", Aggregation::Sum),
+];
+
+impl Default for Config {
+    /// What runs without a configuration file.
+    fn default() -> Self {
+        let metric = |&(name, aggregation): &(&str, _)| Metric { name: name.into(), frequency: 60, aggregation };
+        Self {
+            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None },
+            metrics: Metrics::new(BUILT_IN_METRICS.iter().map(metric).collect())
+                .expect("the built-in names are short and differ, and a minute is a valid frequency"),
+            retention: Some(DEFAULT_RETENTION),
+            memory_cap_bytes: None,
+            checkpoints_directory: None,
+            storage: Storage::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The demonstration: loopback, the built-in metrics, and a directory of its own.
+    pub fn demo() -> Self {
+        let storage = Storage { directory: "./kymo-demo".into(), ..Storage::default() };
+        Self { storage, ..Self::default() }
+    }
+
+    /// The effective settings as a file that [`load()`] reads back to the same settings; keys in a fixed order.
+    pub fn to_json(&self) -> String {
+        writer::print(self)
+    }
+}

@@ -1,0 +1,158 @@
+//! From a draft to settings: the checks that need more than one key, and what follows from the absence of keys.
+
+use kymo_engine::model::{Aggregation, Metric, Metrics};
+
+use super::{
+    Config, DEFAULT_ADDR, DEFAULT_RETENTION, Main,
+    addr::{self, Addr},
+    duration,
+    kind::{quote, shorten},
+    layout::{CLEANUP_ARCHIVE, CLEANUP_DELETE, Draft, DraftMetric},
+    reader::Reader,
+};
+
+/// What a file without any key says.
+pub(super) fn blank() -> Draft {
+    let Config { storage, .. } = Config::default();
+    Draft {
+        addr: String::new(),
+        jwt_public_key: None,
+        metrics: Vec::new(),
+        retention: Some(DEFAULT_RETENTION),
+        memory_cap_bytes: None,
+        checkpoints_directory: None,
+        cleanup_mode: CLEANUP_DELETE,
+        storage,
+    }
+}
+
+/// Checks a draft; what is wrong goes to the reader's report, and then the settings are not to be used.
+pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
+    let main = Main { addr: listen(&draft.addr, reader), jwt_public_key: draft.jwt_public_key };
+    let metrics = metrics(&draft.metrics, reader);
+    tell_metric_store(&draft, reader);
+    fit_storage(&mut draft, reader);
+    let Draft { retention, memory_cap_bytes, checkpoints_directory, storage, .. } = draft;
+    Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, storage }
+}
+
+fn listen(addr: &str, reader: &mut Reader<'_>) -> String {
+    const KEY: &str = "main.addr";
+    let place = reader.place(KEY).or(reader.place("main")).unwrap_or(reader.top());
+    if addr.is_empty() {
+        let reason = format!("is empty: listening on {DEFAULT_ADDR}, which only this machine can reach; set host:port");
+        reader.report.warn(place, KEY, reason);
+        return DEFAULT_ADDR.to_owned();
+    }
+    match addr::check(addr) {
+        Ok(Addr::Written) => return addr.to_owned(),
+        Ok(Addr::AllInterfaces(bind)) => {
+            let reason = format!("listening on {bind}, all IPv4 interfaces; write \"[::]{addr}\" for IPv6 as well");
+            reader.report.note(place, KEY, reason);
+            return bind;
+        }
+        Err(reason) => reader.report.problem(place, KEY, reason),
+    }
+    addr.to_owned()
+}
+
+fn metrics(drafts: &[(String, DraftMetric)], reader: &mut Reader<'_>) -> Metrics {
+    match reader.place("metrics") {
+        None => {
+            let reason = "is missing: name each metric with its frequency and aggregation, others are not stored";
+            reader.report.problem(reader.top(), "metrics", reason.to_owned());
+        }
+        Some(place) if drafts.is_empty() => {
+            reader.report.warn(place, "metrics", "is empty: every sample is refused".to_owned());
+        }
+        Some(_) => {}
+    }
+    let mut list = Vec::new();
+    for (name, draft) in drafts {
+        let path = format!("metrics.{name}");
+        let place = reader.place(&path).unwrap_or(reader.top());
+        let aggregation = match draft.aggregation.as_deref() {
+            None | Some("") => Aggregation::None,
+            Some("sum") => Aggregation::Sum,
+            Some("avg") => Aggregation::Avg,
+            Some(unknown) => {
+                let found = shorten(&quote(unknown));
+                let reason = format!("expected \"sum\", \"avg\" or null, found {found}: components are not combined");
+                reader.report.warn(place, &format!("{path}.aggregation"), reason);
+                Aggregation::None
+            }
+        };
+        let metric = Metric { name: name.as_str().into(), frequency: draft.frequency, aggregation };
+        // The engine's own rules, asked for one metric at a time to know the line. A frequency that could not be read
+        // is zero here and was reported.
+        if draft.frequency > 0
+            && let Err(error) = Metrics::new(vec![metric.clone()])
+        {
+            reader.report.problem(place, &path, shorten(&error.to_string()));
+        }
+        list.push(metric);
+    }
+    match Metrics::new(list) {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            if reader.report.is_sound() {
+                reader.report.problem(reader.top(), "metrics", error.to_string());
+            }
+            Metrics::default()
+        }
+    }
+}
+
+fn tell_metric_store(draft: &Draft, reader: &mut Reader<'_>) {
+    let Some(section) = reader.place("metric-store") else {
+        let kept = duration::print(DEFAULT_RETENTION);
+        reader.report.note(reader.top(), "metric-store", format!("is missing: data are kept for {kept}"));
+        return;
+    };
+    let at = |key: &str| reader.place(&format!("metric-store.{key}"));
+    let (retention, cap) = (at("retention-in-memory"), at("memory-cap"));
+    let (directory, mode) = (at("checkpoints.directory"), at("cleanup.mode"));
+    let report = &mut reader.report;
+    if draft.retention.is_none() {
+        let reason = "is zero: data are kept for ever".to_owned();
+        report.note(retention.unwrap_or(section), "metric-store.retention-in-memory", reason);
+    }
+    if let Some(place) = cap {
+        let reason = "has no meaning in kymo for now: memory is bounded by the limits in 'storage.limits'".to_owned();
+        report.note(place, "metric-store.memory-cap", reason);
+    }
+    if let (Some(place), Some(_)) = (directory, &draft.checkpoints_directory) {
+        let reason = format!(
+            "kymo keeps its data in 'storage.directory' ({}) and writes nothing here",
+            draft.storage.directory.display()
+        );
+        report.note(place, "metric-store.checkpoints.directory", reason);
+    }
+    if draft.cleanup_mode == CLEANUP_ARCHIVE {
+        let reason = "kymo writes no archive: what passes the retention is deleted; use \"delete\"".to_owned();
+        report.unsupported(mode.unwrap_or(section), "metric-store.cleanup.mode", reason);
+    }
+}
+
+fn fit_storage(draft: &mut Draft, reader: &mut Reader<'_>) {
+    let storage = &mut draft.storage;
+    // With a retention that could not be read the comparison would accuse the wrong key.
+    if let Some(retention) = draft.retention.filter(|_| reader.report.is_sound())
+        && storage.late_window > retention
+    {
+        if let Some(place) = reader.place("storage.late-window") {
+            let (window, kept) = (duration::print(storage.late_window), duration::print(retention));
+            let reason = format!("{window} is longer than data are kept, 'metric-store.retention-in-memory' is {kept}");
+            reader.report.problem(place, "storage.late-window", reason);
+        }
+        storage.late_window = retention;
+    }
+    let (body, in_flight) = (storage.limits.body, storage.limits.in_flight);
+    if body > in_flight {
+        let keys = ["storage.limits.in-flight", "storage.limits.body"];
+        let (key, place) =
+            keys.into_iter().find_map(|key| Some((key, reader.place(key)?))).unwrap_or((keys[0], reader.top()));
+        let reason = format!("a body of {body} bytes ('body') would never fit into {in_flight} bytes ('in-flight')");
+        reader.report.problem(place, key, reason);
+    }
+}

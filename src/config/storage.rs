@@ -1,0 +1,127 @@
+//! The settings of the section `storage`, which the predecessor does not have.
+
+use std::{path::PathBuf, time::Duration};
+
+/// How and where data are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The directory of the store.
+    pub directory: PathBuf,
+    /// When a write is acknowledged.
+    pub durability: Durability,
+    /// How far behind the clock a sample may lie; never more than the retention.
+    pub late_window: Duration,
+    /// How far ahead of the clock a sample may lie.
+    pub skew: Duration,
+    /// The way to the disk.
+    pub io: IoKind,
+    /// Bounds of a request and of the store.
+    pub limits: Limits,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            directory: "./var/kymo".into(),
+            durability: Durability::default(),
+            late_window: Duration::from_hours(24),
+            skew: Duration::from_hours(1),
+            io: IoKind::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After its samples are on the device.
+    #[default]
+    Sync,
+    /// At once; samples are on the device at most this much later (1 ms to 60 s). A power cut loses that window.
+    Interval(Duration),
+}
+
+/// The way to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoKind {
+    /// `io_uring` where the kernel allows it, otherwise `posix`.
+    #[default]
+    Auto,
+    /// `io_uring` or nothing.
+    IoUring,
+    /// `pwritev2` and `fdatasync`.
+    Posix,
+}
+
+impl IoKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::IoUring, Self::Posix];
+
+    /// The name in the file and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Posix => "posix",
+        }
+    }
+}
+
+/// A name that no way to the disk has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of auto, io_uring, posix")]
+pub struct UnknownIoKind;
+
+impl std::str::FromStr for IoKind {
+    type Err = UnknownIoKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownIoKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownIoKind)
+    }
+}
+
+/// Bounds of a request and of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest body of a write in bytes.
+    pub body: usize,
+    /// The longest line in bytes.
+    pub line: usize,
+    /// Hosts in the store.
+    pub hosts: usize,
+    /// Series of one host.
+    pub series_per_host: usize,
+    /// Series in the store.
+    pub series: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Points of one answer.
+    pub query_points: usize,
+    /// Bytes of bodies that wait to be durable; at least `body`.
+    pub in_flight: usize,
+    /// The time in which the head of a request must have arrived.
+    pub head_timeout: Duration,
+    /// The time in which its body must have arrived.
+    pub body_timeout: Duration,
+    /// The time after which a silent connection is closed.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 32 << 20,
+            line: 64 << 10,
+            hosts: 100_000,
+            series_per_host: 20_000,
+            series: 20_000_000,
+            connections: 4096,
+            query_points: 20_000_000,
+            in_flight: 256 << 20,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(1),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Files of the predecessor, of all its ages, mean here what they meant there, or are refused by name.
+
+use super::*;
+
+fn recorded(name: &str) -> std::path::PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ccms");
+    here.join(name)
+}
+
+#[test]
+fn recorded_files_of_the_predecessor_load() {
+    for name in ["config.json", "config-json.json", "config-jwt.json"] {
+        let loaded = load(Some(&recorded(name)), true).unwrap();
+        let config = &loaded.config;
+        assert_eq!(config.main.addr, "127.0.0.1:18181", "{name}");
+        assert_eq!(config.main.jwt_public_key.is_some(), name == "config-jwt.json");
+        assert_eq!(config.retention, Some(Duration::from_hours(876_000)));
+        assert_eq!(config.memory_cap_bytes, Some(10_000_000_000));
+        assert_eq!(config.checkpoints_directory.as_deref(), Some(Path::new("./checkpoints")));
+        assert_eq!(config.metrics.iter().count(), 17);
+        let odd = config.metrics.get(config.metrics.find(b"odd").unwrap());
+        assert_eq!((odd.frequency, odd.aggregation), (7, Aggregation::None));
+        let slow = config.metrics.get(config.metrics.find(b"slow").unwrap());
+        assert_eq!((slow.frequency, slow.aggregation), (300, Aggregation::Sum));
+        assert_eq!(loaded.warnings.len(), 1, "only the archive: {:?}", loaded.warnings);
+        let noted = |key: &str| loaded.notes.iter().any(|note| note.contains(key));
+        for key in ["num-workers", "checkpoint-interval", "checkpoints.file-format", "cleanup.directory", "memory-cap"]
+        {
+            assert!(noted(key), "{key} in {:?}", loaded.notes);
+        }
+        assert_same(config, &load_text(&config.to_json()).unwrap().config);
+    }
+}
+
+#[test]
+fn an_archive_stops_the_start_unless_that_is_ignored() {
+    let error = load(Some(&recorded("config.json")), false).unwrap_err();
+    assert!(matches!(&error, ConfigError::Unsupported(problems) if problems.0.len() == 1), "{error}");
+    assert!(error.to_string().contains("config.json:15: metric-store.cleanup.mode: "), "{error}");
+}
+
+#[test]
+fn features_that_come_later_are_all_named_unless_ignored() {
+    let text = r#"{"main": {"addr": "a:1",
+        "https-cert-file": "c", "https-key-file": "k", "user": "u", "group": "g", "backend-url": "b"},
+        "metrics": {"m": {"frequency": 1, "aggregation": null}}, "nats": {"address": "nats://x"},
+        "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"},
+        "nats-subscriptions": [{"subscribe-to": "x"}]}}"#;
+    let keys = [
+        "main.https-cert-file",
+        "main.https-key-file",
+        "main.user",
+        "main.group",
+        "main.backend-url",
+        "nats",
+        "metric-store.cleanup.mode",
+        "metric-store.nats-subscriptions",
+    ];
+    match load_text(text).unwrap_err() {
+        ConfigError::Unsupported(problems) => {
+            let found: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+            assert_eq!(found, keys);
+        }
+        other => panic!("{other}"),
+    }
+    let source = Source::new(Path::new("c.json"), text.as_bytes().to_vec()).unwrap();
+    let loaded = load_source(&source, true).unwrap();
+    assert_eq!(loaded.warnings.len(), keys.len());
+    for (warning, key) in loaded.warnings.iter().zip(keys) {
+        assert!(warning.contains(&format!(": {key}: ")), "{warning}");
+    }
+}
+
+#[test]
+fn features_that_are_switched_off_do_not_stop_the_start() {
+    let text = r#"{"main": {"addr": "a:1",
+        "https-cert-file": "", "https-key-file": "", "user": "", "group": "", "backend-url": "",
+        "jwt-public-key": ""}, "metrics": {"m": {"frequency": 1, "aggregation": null}},
+        "nats": {"address": "", "username": "", "password": ""},
+        "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "delete"}, "nats-subscriptions": []}}"#;
+    let loaded = load_text(text).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn keys_of_release_candidates_are_accepted_with_advice() {
+    let loaded = with_store(
+        "\"checkpoints\": {\"interval\": \"1h\"},\n\"cleanup\": {\"mode\": \"delete\", \"interval\": \"1h\"}",
+    )
+    .unwrap();
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].starts_with("c.json:4: metric-store.checkpoints.interval: remove it"));
+    assert!(loaded.warnings[1].starts_with("c.json:5: metric-store.cleanup.interval: remove it"));
+}
+
+#[test]
+fn keys_without_meaning_are_notes() {
+    let loaded = with_store(
+        "\"num-workers\": 4, \"checkpoint-interval\": \"12h\", \"memory-cap\": 100, \"debug\": {\"gops\": true},
+        \"checkpoints\": {\"file-format\": \"json\", \"max-wal-size\": 5, \"directory\": \"\"}",
+    )
+    .unwrap();
+    assert!(loaded.warnings.is_empty());
+    let without_meaning = loaded.notes.iter().filter(|note| note.contains("has no meaning in kymo")).count();
+    assert_eq!(without_meaning, 6, "{:?}", loaded.notes);
+    assert_eq!(loaded.config.memory_cap_bytes, Some(100_000_000_000));
+    assert_eq!(loaded.config.checkpoints_directory, None);
+    assert_eq!(with_store("\"memory-cap\": 0").unwrap().config.memory_cap_bytes, None);
+    assert!(problem(with_store("\"memory-cap\": -1")).contains("metric-store.memory-cap: expected"));
+}
+
+/// The file that the predecessor shipped before 1.5, shortened.
+pub(super) const FLAT: &str = r#"{
+  "metrics": {"clock": {"frequency": 60, "aggregation": "avg"}},
+  "checkpoints": {"interval": "12h", "directory": "./var/checkpoints", "restore": "48h"},
+  "archive": {"interval": "50h", "directory": "./var/archive", "delete-instead": true},
+  "http-api": {
+    "address": "localhost:8082",
+    "https-cert-file": null
+  },
+  "retention-in-memory": "24h",
+  "nats": null,
+  "debug": {"gops": false},
+  "jwt-public-key": "kzfYrYy+TzpanWZHJ5qSdMj5uKUWgq74BWhQG6copP0="
+}"#;
+
+#[test]
+fn the_flat_file_of_old_is_mapped_with_a_warning_for_each_key() {
+    let loaded = load_text(FLAT).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.main.addr, "localhost:8082");
+    assert!(config.main.jwt_public_key.is_some());
+    assert_eq!(config.retention, Some(Duration::from_hours(24)));
+    assert_eq!(config.checkpoints_directory.as_deref(), Some(Path::new("./var/checkpoints")));
+    for (line, old, new) in [
+        (3, "checkpoints.interval", "metric-store.checkpoint-interval"),
+        (3, "checkpoints.directory", "metric-store.checkpoints.directory"),
+        (4, "archive.delete-instead", "metric-store.cleanup.mode"),
+        (6, "http-api.address", "main.addr"),
+        (9, "retention-in-memory", "metric-store.retention-in-memory"),
+        (11, "debug", "metric-store.debug"),
+        (12, "jwt-public-key", "main.jwt-public-key"),
+    ] {
+        let warning = format!("c.json:{line}: {old}: is a key from before 1.5, read as '{new}'");
+        assert!(loaded.warnings.contains(&warning), "{warning} in {:#?}", loaded.warnings);
+    }
+    assert_same(config, &load_text(&config.to_json()).unwrap().config);
+}
+
+#[test]
+fn what_the_flat_file_asks_for_is_not_dropped() {
+    let archives = FLAT.replace(", \"delete-instead\": true", "");
+    let nats = FLAT.replace("null,\n  \"debug\"", "[{\"address\": \"nats://x\"}],\n  \"debug\"");
+    for (text, key) in [(archives, "metric-store.cleanup.mode"), (nats, "nats")] {
+        match load_text(&text).unwrap_err() {
+            ConfigError::Unsupported(problems) => assert_eq!(problems.0[0].key, key),
+            other => panic!("{other}"),
+        }
+    }
+    let wrong = problem(load_text(&FLAT.replace("\"https-cert-file\"", "\"https-cert\"")));
+    assert!(wrong.starts_with("c.json:7: main.https-cert: unknown key"), "{wrong}");
+    let wrong = problem(load_text(&FLAT.replace("\"24h\"", "86400")));
+    assert!(wrong.starts_with("c.json:9: metric-store.retention-in-memory: expected a duration"), "{wrong}");
+}

@@ -1,0 +1,196 @@
+//! The endpoints for operators: free, debug, healthcheck, and the health of the server itself.
+
+use std::collections::BTreeMap;
+use std::num::IntErrorKind;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+
+use super::app::App;
+use super::body::receive;
+use super::engine::{DebugTree, Engine, NodeHealth};
+use super::json::{self, HealthRequest, write_string, write_strings};
+use super::param::param;
+use super::reply::{body_error, call_error, json, json_error, reply, text, text_error, unavailable};
+
+/// `POST /api/free`: forgets runs that end before `to`.
+pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut hold = app.hold();
+    let body = match receive(&app, body, app.limits.json_body, &mut hold).await {
+        Ok(body) => body,
+        Err(error) => return body_error(&app, &error),
+    };
+    let to = param(head.uri.query(), "to").unwrap_or_default();
+    if to.is_empty() {
+        return json_error(StatusCode::BAD_REQUEST, "'to' is a required query parameter");
+    }
+    let to = match parse_int(&to) {
+        Ok(to) => to,
+        Err(error) => return json_error(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    };
+    let selectors = match json::selectors(&body.bytes) {
+        Ok(selectors) if body.complete => selectors,
+        Ok(_) => return text_error(StatusCode::BAD_REQUEST, "unexpected EOF"),
+        Err(error) => return text_error(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let freed = match app.call(&mut hold, move |engine| engine.free(&selectors, to)).await {
+        Ok(Ok(freed)) => freed,
+        Ok(Err(error)) => return unavailable(&app, &error.reason),
+        Err(error) => return call_error(&app, error),
+    };
+    match app.durable(freed.lsn, &mut hold).await {
+        Ok(()) => text(format!("buffers freed: {}\n", freed.runs)),
+        Err(error) => unavailable(&app, &error.reason),
+    }
+}
+
+/// An integer, or the error text of the predecessor's parser.
+fn parse_int(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {}: {why}", json::quote(text))
+    })
+}
+
+/// `GET /api/debug`: what is stored at and below a selector.
+pub(super) async fn debug(State(app): State<Arc<App>>, request: Request) -> Response {
+    let selector = param(request.uri().query(), "selector").unwrap_or_default();
+    let selector: Vec<String> =
+        if selector.is_empty() { Vec::new() } else { selector.split(':').map(str::to_owned).collect() };
+    let mut hold = app.hold();
+    let answer = app.call(&mut hold, move |engine| {
+        let Some(tree) = engine.debug(&selector) else {
+            let parts: Vec<_> = selector.iter().map(|part| json::quote(part)).collect();
+            return Err(format!("[METRICSTORE]> not found: []string{{{}}}", parts.join(", ")));
+        };
+        let mut out = b"{\"data\":{".to_vec();
+        write_tree(&mut out, &tree, 1);
+        out.extend_from_slice(b"\n}}\n");
+        Ok(out)
+    });
+    match answer.await {
+        Ok(Ok(body)) => json(body),
+        Ok(Err(error)) => json_error(StatusCode::BAD_REQUEST, &error),
+        Err(error) => call_error(&app, error),
+    }
+}
+
+/// The members of a tree's object, each on its own line, indented by `depth` tabs.
+fn write_tree(out: &mut Vec<u8>, tree: &DebugTree, depth: usize) {
+    let mut first = true;
+    let mut member = |out: &mut Vec<u8>, name: &str| {
+        out.extend_from_slice(if std::mem::take(&mut first) { b"\n" } else { b",\n" });
+        out.resize(out.len() + depth, b'\t');
+        write_string(out, name);
+        out.push(b':');
+    };
+    for (name, runs) in &tree.metrics {
+        member(out, name);
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|run| format!("{{\"start\":{},\"len\":{},\"end\":{}}}", run.start, run.len, run.end))
+            .collect();
+        out.extend_from_slice(format!("[{}]", runs.join(",")).as_bytes());
+    }
+    for (name, child) in &tree.children {
+        member(out, name);
+        out.push(b'{');
+        write_tree(out, child, depth + 1);
+        out.push(b'\n');
+        out.resize(out.len() + depth, b'\t');
+        out.push(b'}');
+    }
+}
+
+/// `GET /api/healthcheck`: how fresh the metrics of nodes are.
+pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut hold = app.hold();
+    let body = match receive(&app, request.into_body(), app.limits.json_body, &mut hold).await {
+        Ok(body) => body,
+        Err(error) => return body_error(&app, &error),
+    };
+    let request = match HealthRequest::decode(&body.bytes) {
+        Ok(request) if body.complete => request,
+        Ok(_) => return json_error(StatusCode::BAD_REQUEST, "parsing request body failed: unexpected EOF"),
+        Err(error) => {
+            return json_error(StatusCode::BAD_REQUEST, &format!("parsing request body failed: {error}"));
+        }
+    };
+    drop(body);
+    match app.call(&mut hold, move |engine| health_document(engine, request)).await {
+        Ok(document) => json(document),
+        Err(error) => call_error(&app, error),
+    }
+}
+
+fn health_document(engine: &dyn Engine, request: HealthRequest) -> Vec<u8> {
+    let nodes: BTreeMap<_, _> = request
+        .nodes
+        .into_iter()
+        .map(|node| {
+            let health = engine.health(&request.cluster, &node, &request.metrics);
+            (node, health)
+        })
+        .collect();
+    let mut out = b"{".to_vec();
+    for (node, health) in nodes {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        let (state, details) = verdict(health);
+        write_string(&mut out, &node);
+        out.extend_from_slice(b":{\"State\":");
+        write_string(&mut out, state);
+        out.extend_from_slice(b",\"HealthMetrics\":");
+        write_string(&mut out, &details);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// The state of a node and its details, which are a JSON document inside a string.
+fn verdict(health: Option<NodeHealth>) -> (&'static str, String) {
+    let Some(health) = health else { return ("failed", String::new()) };
+    let state = if health.degraded.is_empty() && health.missing.is_empty() {
+        "full"
+    } else if health.healthy == 0 {
+        "failed"
+    } else {
+        "partial"
+    };
+    let mut details = b"{\"degraded\":".to_vec();
+    write_strings(&mut details, &health.degraded);
+    details.extend_from_slice(b",\"missing\":");
+    write_strings(&mut details, &health.missing);
+    details.push(b'}');
+    (state, String::from_utf8_lossy(&details).into_owned())
+}
+
+/// `GET /health`: the process serves requests.
+pub(super) async fn health() -> Response {
+    text("ok\n")
+}
+
+/// `GET /ready`: writes are accepted, or why not.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.engine.ready() {
+        Ok(()) => text("ready\n"),
+        Err(reason) => text_error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
+/// `GET /metrics`: the server's and the engine's numbers.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let server = app.metrics.text(app.bytes_held());
+    // Out of turn: what happens under load is what the numbers are for.
+    let engine = Arc::clone(&app.engine);
+    let engine = tokio::task::spawn_blocking(move || engine.metrics_text()).await.unwrap_or_default();
+    reply(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), server + &engine)
+}

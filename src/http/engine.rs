@@ -1,0 +1,104 @@
+//! What the HTTP face asks of a store.
+//!
+//! Owns the trait and the values that pass through it. The store is adapted to it outside of this folder, and the
+//! tests put a small one in memory behind it.
+
+use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
+
+/// A store as the HTTP face sees it. All calls may be made from any thread at the same time.
+///
+/// `write` and `when_durable` are called on the threads that serve connections and must be short; the others are called
+/// where waiting is allowed.
+pub trait Engine: Send + Sync + 'static {
+    /// Decodes and takes over all good lines of `body`; they are not durable yet. Lines that name no cluster belong to
+    /// `default_cluster`. `complete` is false when the body was cut: its last, partial line is dropped.
+    fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable>;
+
+    /// Calls `done` once everything up to `lsn` is durable, maybe at once and in this thread, or with the reason why it
+    /// never will be.
+    fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>);
+
+    /// `request.queries`, followed by those that `request.for_all_nodes` stands for.
+    fn plan(&self, request: &Request) -> Vec<Query>;
+
+    /// Answers one query of a plan: its series in order.
+    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>>;
+
+    /// Frees the runs at and below each selector that end before `to`, in unix seconds. Durable once its LSN is.
+    fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<Freed, Unavailable>;
+
+    /// What is stored at and below a selector; `None` where there is no such place. An empty selector is the root.
+    fn debug(&self, selector: &[String]) -> Option<DebugTree>;
+
+    /// How fresh the metrics of a node are; `None` where the node is unknown.
+    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth>;
+
+    /// Whether writes are accepted, or why not.
+    fn ready(&self) -> Result<(), String>;
+
+    /// The engine's part of `/metrics`: Prometheus text, each line ended.
+    fn metrics_text(&self) -> String;
+}
+
+/// What became of the lines of one body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Durable means: durable up to here.
+    pub lsn: Lsn,
+    /// Lines taken over.
+    pub accepted: u64,
+    /// Lines refused.
+    pub refused: u64,
+    /// The refused lines by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+    /// The text for the first line that deserves the status 400.
+    pub first_client_error: Option<String>,
+}
+
+/// What a `free` did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Runs that are gone.
+    pub runs: u64,
+    /// Durable means: durable up to here.
+    pub lsn: Lsn,
+}
+
+/// One place of the machine with what is stored there and below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DebugTree {
+    /// The metrics stored here with their runs, oldest first.
+    pub metrics: Vec<(String, Vec<DebugRun>)>,
+    /// The places below by name.
+    pub children: Vec<(String, DebugTree)>,
+}
+
+/// One run of a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DebugRun {
+    /// Its begin in unix seconds.
+    pub start: i64,
+    /// Its slots.
+    pub len: u64,
+    /// Its end in unix seconds, exclusive.
+    pub end: i64,
+}
+
+/// How fresh the metrics of one node are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// Metrics with a stale series, in the order asked for.
+    pub degraded: Vec<String>,
+    /// Metrics without any series, in the order asked for.
+    pub missing: Vec<String>,
+    /// How many are neither.
+    pub healthy: usize,
+}
+
+/// Why the store does not take or keep writes now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unavailable {
+    /// For people: part of the answer and of the log.
+    pub reason: String,
+}

@@ -1,0 +1,50 @@
+//! What one server may hold for its clients, and for how long.
+
+use std::time::Duration;
+
+/// The limits of the HTTP face.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest body of a write in bytes; a longer one is answered with 413.
+    pub body: usize,
+    /// The longest body of any other request in bytes: a decoded JSON document takes a multiple of its text.
+    pub json_body: usize,
+    /// Bytes of all bodies held at one time. A body waits for its bytes before it is read.
+    pub in_flight: usize,
+    /// Connections at one time; at the limit accepting pauses.
+    pub connections: usize,
+    /// Requests that evaluate stored data at one time: queries, and those of operators.
+    pub queries: usize,
+    /// How long a request may wait, in sum, for permits and for the disk before it is refused: below the five seconds
+    /// after which the common sender gives up.
+    pub hold: Duration,
+    /// From the end of an answer (or the begin of a connection) to the end of the next request's head. A connection
+    /// that idles longer is closed.
+    pub head: Duration,
+    /// From the first to the last byte of a body.
+    pub body_time: Duration,
+    /// How long a client may send no byte of a body, or take no byte of an answer.
+    pub stall: Duration,
+    /// How long the queries of one request may be evaluated. Looked at between two queries.
+    pub query_time: Duration,
+    /// How long running requests may go on after shutdown was asked for.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 64 << 20,
+            json_body: 16 << 20,
+            in_flight: 256 << 20,
+            connections: 8192,
+            queries: 16,
+            hold: Duration::from_secs(4),
+            head: Duration::from_secs(30),
+            body_time: Duration::from_secs(30),
+            stall: Duration::from_secs(10),
+            query_time: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The server's part of `/metrics`: Prometheus text, written by hand.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::engine::Written;
+use super::routes::Endpoint;
+
+/// Upper bounds of the write latency histogram in seconds: from a fast disk's sync to the sender's patience.
+const BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Counters of the HTTP face since the start of the process.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    answers: Mutex<BTreeMap<(Endpoint, u16), u64>>,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    accepted: AtomicU64,
+    /// Writes by latency; the last one counts those above all bounds.
+    writes: [AtomicU64; BOUNDS.len() + 1],
+    write_nanos: AtomicU64,
+    connections: AtomicU64,
+    connections_open: AtomicU64,
+    accept_errors: AtomicU64,
+}
+
+/// A connection that is counted as open while this lives.
+#[derive(Debug)]
+pub(super) struct Open<'a>(&'a AtomicU64);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    /// Counts an answer.
+    pub(super) fn answered(&self, endpoint: Endpoint, status: StatusCode) {
+        *lock(&self.answers).entry((endpoint, status.as_u16())).or_default() += 1;
+    }
+
+    /// Counts the lines of a write.
+    pub(super) fn lines(&self, written: &Written) {
+        self.accepted.fetch_add(written.accepted, Ordering::Relaxed);
+        if written.refused > 0 {
+            let mut refused = lock(&self.refused);
+            for (reason, count) in &written.reasons {
+                *refused.entry(reason).or_default() += count;
+            }
+        }
+    }
+
+    /// Counts a durable write that took this long.
+    pub(super) fn write_took(&self, took: Duration) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < took.as_secs_f64());
+        self.writes[bucket].fetch_add(1, Ordering::Relaxed);
+        self.write_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Counts a connection, as open until the result is dropped.
+    pub(super) fn connection(&self) -> Open<'_> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections_open.fetch_add(1, Ordering::Relaxed);
+        Open(&self.connections_open)
+    }
+
+    /// Counts an accept that failed for a reason of the process.
+    pub(super) fn accept_failed(&self) {
+        self.accept_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of it as Prometheus text, with the bytes of bodies held now.
+    pub(super) fn text(&self, bytes_held: usize) -> String {
+        let mut text = Text(String::new());
+        text.family("kymo_http_requests_total", "counter", "Answered requests.");
+        for ((endpoint, status), count) in lock(&self.answers).iter() {
+            let labels = format!("{{endpoint=\"{}\",code=\"{status}\"}}", endpoint.name());
+            text.sample("kymo_http_requests_total", &labels, count);
+        }
+        text.family("kymo_http_write_seconds", "histogram", "Time from a write's head to its durable answer.");
+        let mut count = 0;
+        for (bound, bucket) in BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]).zip(&self.writes) {
+            count += bucket.load(Ordering::Relaxed);
+            text.sample("kymo_http_write_seconds_bucket", &format!("{{le=\"{bound}\"}}"), count);
+        }
+        let seconds = Duration::from_nanos(self.write_nanos.load(Ordering::Relaxed)).as_secs_f64();
+        text.sample("kymo_http_write_seconds_sum", "", seconds);
+        text.sample("kymo_http_write_seconds_count", "", count);
+        text.family("kymo_http_lines_accepted_total", "counter", "Lines taken over from writes.");
+        text.sample("kymo_http_lines_accepted_total", "", self.accepted.load(Ordering::Relaxed));
+        text.family("kymo_http_lines_refused_total", "counter", "Lines of writes that were refused.");
+        for (reason, count) in lock(&self.refused).iter() {
+            text.sample("kymo_http_lines_refused_total", &format!("{{reason=\"{reason}\"}}"), count);
+        }
+        text.family("kymo_http_connections_total", "counter", "Connections accepted.");
+        text.sample("kymo_http_connections_total", "", self.connections.load(Ordering::Relaxed));
+        text.family("kymo_http_connections_open", "gauge", "Connections open now.");
+        text.sample("kymo_http_connections_open", "", self.connections_open.load(Ordering::Relaxed));
+        text.family("kymo_http_accept_errors_total", "counter", "Accepts that failed for lack of resources.");
+        text.sample("kymo_http_accept_errors_total", "", self.accept_errors.load(Ordering::Relaxed));
+        text.family("kymo_http_body_bytes_held", "gauge", "Bytes of request bodies held now.");
+        text.sample("kymo_http_body_bytes_held", "", bytes_held);
+        text.0
+    }
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string does not fail, here and below.
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap_or_default();
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        writeln!(self.0, "{name}{labels} {value}").unwrap_or_default();
+    }
+}
+
+/// Counters stay good when a thread panicked while it counted.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histogram_buckets_are_cumulative_and_include_their_bound() {
+        let metrics = Metrics::default();
+        for millis in [1, 2, 3, 9000] {
+            metrics.write_took(Duration::from_millis(millis));
+        }
+        let text = metrics.text(0);
+        for line in ["{le=\"0.001\"} 1\n", "{le=\"0.002\"} 2\n", "{le=\"5\"} 3\n", "{le=\"+Inf\"} 4\n"] {
+            assert!(text.contains(&format!("kymo_http_write_seconds_bucket{line}")), "{text}");
+        }
+        assert!(text.contains("kymo_http_write_seconds_count 4\n"));
+    }
+
+    #[test]
+    fn connections_are_open_while_they_live() {
+        let metrics = Metrics::default();
+        let open = metrics.connection();
+        assert!(metrics.text(0).contains("kymo_http_connections_open 1\n"));
+        drop(open);
+        let text = metrics.text(7);
+        assert!(text.contains("kymo_http_connections_open 0\n") && text.contains("kymo_http_connections_total 1\n"));
+        assert!(text.contains("kymo_http_body_bytes_held 7\n"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The HTTP face of the server: routes, handlers, the JSON of the wire, authentication, limits, the accept loop.
+//!
+//! Owns the translation between HTTP and an [`Engine`], and what the server may hold at one time for its clients.
+//! Promises: a write is answered with 200 only after the engine said that it is durable; a body that ends early is
+//! never acknowledged; what is refused is counted and named; a slow or hostile client costs a bounded share of memory
+//! and of connections. Never decides what a line, a sample or a query means: that is the engine's.
+
+mod admin;
+mod answer;
+mod app;
+mod auth;
+mod body;
+mod engine;
+mod json;
+mod limits;
+mod metrics;
+mod param;
+mod query;
+mod reply;
+mod routes;
+mod serve;
+mod socket;
+mod stream;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use app::{Clock, State};
+pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+pub use limits::Limits;
+pub use serve::serve;

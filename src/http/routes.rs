@@ -1,0 +1,95 @@
+//! Which path is served by whom.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::app::App;
+use super::{admin, auth, query, reply, write};
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Endpoint {
+    Write,
+    Query,
+    Free,
+    Debug,
+    Healthcheck,
+    Other,
+}
+
+impl Endpoint {
+    /// Those below `/api`, which ask for a token.
+    const API: [Self; 5] = [Self::Write, Self::Query, Self::Free, Self::Debug, Self::Healthcheck];
+
+    /// Its name in paths and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Query => "query",
+            Self::Free => "free",
+            Self::Debug => "debug",
+            Self::Healthcheck => "healthcheck",
+            Self::Other => "other",
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Write | Self::Free => "POST",
+            Self::Query => "GET, HEAD, POST",
+            Self::Debug | Self::Healthcheck | Self::Other => "GET, HEAD",
+        }
+    }
+
+    fn of(path: &str) -> Self {
+        let name = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
+        Self::API.into_iter().find(|endpoint| Some(endpoint.name()) == name).unwrap_or(Self::Other)
+    }
+}
+
+/// All routes. Unknown paths and wrong methods are answered before anybody asks for a token.
+pub(super) fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for endpoint in Endpoint::API {
+        let methods = match endpoint {
+            Endpoint::Write => post(write::write),
+            Endpoint::Query => get(query::query).post(query::query),
+            Endpoint::Free => post(admin::free),
+            Endpoint::Debug => get(admin::debug),
+            Endpoint::Healthcheck | Endpoint::Other => get(admin::healthcheck),
+        };
+        let methods = methods
+            .route_layer(from_fn_with_state(Arc::clone(app), auth::guard))
+            .fallback(move || async move { reply::method_not_allowed(endpoint.allow()) });
+        let path = format!("/api/{}", endpoint.name());
+        for path in [format!("{path}/"), format!("{path}/{{*below}}"), path] {
+            router = router.route(&path, methods.clone());
+        }
+    }
+    let other = || async { reply::method_not_allowed(Endpoint::Other.allow()) };
+    router
+        .route("/health", get(admin::health).fallback(other))
+        .route("/ready", get(admin::ready).fallback(other))
+        .route("/metrics", get(admin::metrics).fallback(other))
+        .fallback(|| async { reply::not_found() })
+        .layer(from_fn_with_state(Arc::clone(app), observe))
+        .with_state(Arc::clone(app))
+}
+
+/// Counts every answer, and closes the connection after a refused write: senders do not read its body, which would
+/// keep the connection from being used again, and open a new one each time.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let endpoint = Endpoint::of(request.uri().path());
+    let mut response = next.run(request).await;
+    if endpoint == Endpoint::Write && response.status() != StatusCode::OK {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    app.metrics.answered(endpoint, response.status());
+    response
+}

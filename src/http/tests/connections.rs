@@ -1,0 +1,84 @@
+//! Connections cost descriptors and memory, and clients may be slow, silent or many.
+
+use std::time::Duration;
+
+use super::*;
+
+#[tokio::test]
+async fn head_that_does_not_end_is_cut() {
+    let limits = Limits { head: Duration::from_millis(50), ..Limits::default() };
+    let server = Server::start(Fake::default(), limits).await;
+    let mut slow = server.connect().await;
+    slow.send("GET /health HTTP/1.1\r\nHost: k\r\nX-").await;
+    assert!(!slow.rest().await.contains(" 200 "));
+    let mut silent = server.connect().await;
+    assert_eq!(silent.rest().await, "");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_answered_with_400_and_closed() {
+    let server = Server::start(Fake::default(), Limits::default()).await;
+    let mut client = server.connect().await;
+    client.send("\x16\x03\x01 hello\r\n\r\n").await;
+    let reply = client.rest().await;
+    assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 400 "), "{reply}");
+    assert_eq!(server.ask("GET", "/health", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn at_the_limit_the_next_connection_waits_for_its_turn() {
+    let server = Server::start(Fake::default(), Limits { connections: 1, ..Limits::default() }).await;
+    let mut first = server.connect().await;
+    assert_eq!(first.ask("GET", "/health", "").await.status, 200);
+    let mut second = server.connect().await;
+    second.send("GET /health HTTP/1.1\r\nHost: k\r\n\r\n").await;
+    // The first one is still served while the second one is not accepted.
+    assert_eq!(first.ask("GET", "/health", "").await.status, 200);
+    assert!(second.stream.try_read(&mut [0]).is_err());
+    drop(first);
+    assert_eq!(second.reply("GET").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn shutdown_finishes_running_requests_and_closes_idle_connections() {
+    let (fake, mut waiters) = Fake::waiting();
+    let server = Server::start(fake, Limits::default()).await;
+    let (mut busy, mut idle) = (server.connect().await, server.connect().await);
+    assert_eq!(idle.ask("GET", "/health", "").await.status, 200);
+    busy.send("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: 2\r\n\r\nm\n").await;
+    let durable = waiters.recv().await.unwrap();
+    let address = server.address;
+    let stopping = tokio::spawn(server.stop());
+    assert_eq!(idle.rest().await, "");
+    durable(Ok(()));
+    assert_eq!(busy.reply("POST").await.unwrap().status, 200);
+    assert_eq!(stopping.await.unwrap(), 0);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_ever() {
+    let (fake, mut waiters) = Fake::waiting();
+    let limits = Limits { grace: Duration::from_millis(50), hold: Duration::from_mins(1), ..Limits::default() };
+    let server = Server::start(fake, limits).await;
+    let mut busy = server.connect().await;
+    busy.send("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: 2\r\n\r\nm\n").await;
+    let _never = waiters.recv().await.unwrap();
+    assert_eq!(server.stop().await, 1);
+    assert_eq!(busy.rest().await, "");
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let server = Server::start(Fake::default(), Limits::default()).await;
+    let reply = server.ask("GET", "/ready", "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "ready\n"));
+    let fake = Fake { ready: Err("the disk is full".to_owned()), ..Fake::default() };
+    let server = Server::start_with(fake, Limits::default(), Some([0; 32])).await;
+    let reply = server.ask("GET", "/ready", "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (503, "the disk is full\n"));
+    assert_eq!(server.ask("GET", "/health", "").await.status, 200);
+    let reply = server.ask("GET", "/metrics", "").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain; version=0.0.4")));
+    assert_eq!(server.ask("POST", "/metrics", "").await.header("allow"), Some("GET, HEAD"));
+}

@@ -1,0 +1,26 @@
+//! The program `kymo`.
+#![forbid(unsafe_code)]
+
+use kymo::cli::args::{self, Command};
+use kymo::serve;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let outcome = match command {
+        Command::Serve(options) => serve::serve(&options),
+        Command::CheckConfig { file, ignore_unsupported } => serve::check_config(&file, ignore_unsupported),
+        Command::Salvage { directory, confirmed } => serve::salvage(directory, confirmed),
+        Command::Version => {
+            serve::print(&args::version());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kymo: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

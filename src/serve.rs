@@ -1,0 +1,344 @@
+//! What the commands do: the server's life from the configuration to a clean stop, and the small commands beside it.
+
+use crate::cli::args::Serve;
+use crate::config::{self, Config, ConfigError, Durability, IoKind};
+use crate::demo;
+use crate::http::{self, Clock, State};
+use crate::logging;
+use crate::store_engine::StoreEngine;
+use kymo_engine::disk::{self, Disk};
+use kymo_engine::env::{Env, System};
+use kymo_engine::store::{self, OpenError, OpenReport, Options, Progress, Store};
+use kymo_engine::wal::Tail;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Why a command failed; each kind has its exit code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The store does not open.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ServeError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// The exit code: 2 for the configuration, 3 for a directory in use, 4 for damage, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Open(OpenError::InUse { .. }) => 3,
+            Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. }) => 4,
+            _ => 1,
+        }
+    }
+}
+
+/// Writes to stdout, where a reader that has gone is no error.
+#[expect(clippy::let_underscore_must_use, reason = "a closed pipe ends the reader's interest, not the command")]
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// `kymo check-config`.
+pub fn check_config(file: &Path, ignore_unsupported: bool) -> Result<(), ServeError> {
+    let loaded = config::load(Some(file), ignore_unsupported)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    for note in &loaded.notes {
+        eprintln!("note: {note}");
+    }
+    let settings = loaded.config.to_json();
+    print(&format!("{}\n", settings.trim_end()));
+    Ok(())
+}
+
+/// `kymo salvage`.
+pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
+    let (disk, _) = disk::open(disk::IoKind::Posix).map_err(ServeError::io("open the disk"))?;
+    let env: Arc<dyn Env> = Arc::new(System::default());
+    let options = Options::new(directory, kymo_engine::model::Metrics::default());
+    let report = store::salvage(&disk, &env, &options, confirmed)?;
+    let mut lines = vec![format!("{} samples in {} rows can be read", report.samples, report.rows)];
+    if report.problems.is_empty() {
+        lines.push("the log is not damaged: there is nothing to do".to_owned());
+    }
+    for (path, problem) in &report.problems {
+        let what = problem.what.as_ref().map_or_else(|| "is missing".to_owned(), ToString::to_string);
+        let last = problem.last_lsn.map_or_else(|| "unknown".to_owned(), |lsn| lsn.to_string());
+        let verb = if confirmed { "lost" } else { "would be lost" };
+        lines.push(format!(
+            "{}: offset {}: {what}; {verb}: {} bytes, LSN {} to {last}",
+            path.display(),
+            problem.offset,
+            problem.bytes,
+            problem.first_lsn
+        ));
+    }
+    for path in &report.set_aside {
+        lines.push(format!("set aside: {}", path.display()));
+    }
+    if !confirmed && !report.problems.is_empty() {
+        lines.push("nothing was changed; with --yes what can be read is kept and the loss is recorded".to_owned());
+    }
+    print(&(lines.join("\n") + "\n"));
+    Ok(())
+}
+
+/// `kymo serve`.
+pub fn serve(options: &Serve) -> Result<(), ServeError> {
+    logging::start(options.log_level, options.log_date);
+    let mut config = if options.demo {
+        Config::demo()
+    } else {
+        let loaded = config::load(options.config.as_deref(), options.ignore_unsupported)?;
+        for note in &loaded.notes {
+            info!("{note}");
+        }
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        loaded.config
+    };
+    for warning in &options.warnings {
+        warn!("{warning}");
+    }
+    if let Some(io) = options.io {
+        config.storage.io = io;
+    }
+    if let Some(addr) = &options.addr {
+        config.main.addr.clone_from(addr);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("kymo-http")
+        .build()
+        .map_err(ServeError::io("start the runtime"))?;
+    runtime.block_on(run(&config, options.demo))
+}
+
+async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
+    // The address first: a port that is taken must not leave a trace in the data directory.
+    let addr = &config.main.addr;
+    let listener = TcpListener::bind(addr).await.map_err(ServeError::io(format!("listen on {addr}")))?;
+    let local = listener.local_addr().map_err(ServeError::io(format!("listen on {addr}")))?;
+    let env: Arc<dyn Env> = Arc::new(System::default());
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::io("wait for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::io("wait for signals"))?;
+
+    let store = open(config, &env)?;
+    let steps = Steps::start(&store).map_err(ServeError::io("start a thread"))?;
+    eprintln!("kymo: listening on {local}");
+
+    let clock_env = Arc::clone(&env);
+    let clock: Clock = Arc::new(move || clock_env.unix_now());
+    let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env));
+    let state = State { engine, jwt_public_key: config.main.jwt_public_key, clock };
+    if with_demo {
+        start_demo(local, config).map_err(ServeError::io("start the demo"))?;
+    }
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+    };
+    let cut = http::serve(listener, state, http_limits(config), stop).await;
+    if cut > 0 {
+        warn!(connections = cut, "connections were cut at the end of the grace period");
+    }
+    steps.stop();
+    store.close().map_err(ServeError::io("close the log"))?;
+    info!("stopped: all that was acknowledged is on the device");
+    Ok(())
+}
+
+fn start_demo(addr: SocketAddr, config: &Config) -> io::Result<()> {
+    let metrics = config.metrics.clone();
+    thread::Builder::new().name("kymo-demo".to_owned()).spawn(move || {
+        if let Err(error) = demo::run(addr, &metrics) {
+            error!(%error, "the demo has ended");
+        }
+    })?;
+    Ok(())
+}
+
+fn http_limits(config: &Config) -> http::Limits {
+    let limits = &config.storage.limits;
+    http::Limits {
+        body: limits.body,
+        in_flight: limits.in_flight,
+        connections: limits.connections,
+        head: limits.head_timeout,
+        body_time: limits.body_timeout,
+        ..http::Limits::default()
+    }
+}
+
+fn open(config: &Config, env: &Arc<dyn Env>) -> Result<Arc<Store>, ServeError> {
+    let storage = &config.storage;
+    let kind = match storage.io {
+        IoKind::Auto => disk::IoKind::Auto,
+        IoKind::IoUring => disk::IoKind::IoUring,
+        IoKind::Posix => disk::IoKind::Posix,
+    };
+    let (disk, note) = disk::open(kind).map_err(ServeError::io("open the disk"))?;
+    for note in note.into_iter().chain(disk.notes()) {
+        warn!("{note}");
+    }
+    let (store, report) = Store::open(Arc::clone(&disk), Arc::clone(env), store_options(config))?;
+    tell(&report, &*disk, &storage.directory);
+    Ok(Arc::new(store))
+}
+
+fn store_options(config: &Config) -> Options {
+    let storage = &config.storage;
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let mut options = Options::new(&storage.directory, config.metrics.clone());
+    options.durability = match storage.durability {
+        Durability::Sync => store::Durability::Sync,
+        Durability::Interval(interval) => store::Durability::Interval(interval),
+    };
+    options.late_window = seconds(storage.late_window);
+    options.skew = seconds(storage.skew);
+    options.retention = config.retention.map(seconds);
+    options.limits.decode.line_bytes = storage.limits.line;
+    options.limits.hosts = storage.limits.hosts;
+    options.limits.series_per_host = storage.limits.series_per_host;
+    options.limits.series = storage.limits.series;
+    options.limits.query_points = storage.limits.query_points;
+    options.limits.pending_bytes = storage.limits.in_flight.saturating_mul(2);
+    options
+}
+
+fn tell(report: &OpenReport, disk: &dyn Disk, directory: &Path) {
+    let millis = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+    info!(
+        directory = %directory.display(),
+        store = %report.store,
+        disk = disk.name(),
+        segments = report.segments,
+        rows = report.rows,
+        samples = report.samples,
+        bytes = report.bytes,
+        millis,
+        next_lsn = report.next_lsn.0,
+        tail = ?report.tail,
+        "{}",
+        if report.is_new { "store created" } else { "store opened" }
+    );
+    if let Tail::Torn { what, .. } = &report.tail {
+        warn!(%what, "the last write of the log was interrupted; it was never acknowledged");
+    }
+    for name in &report.foreign {
+        warn!(name, "a file in the directory of the log is not of this store and is left alone");
+    }
+    for loss in &report.losses {
+        warn!(segment = loss.seq, offset = loss.offset, bytes = loss.bytes, lsn = loss.first_lsn.0, "recorded loss");
+    }
+    if let Some(why) = &report.read_only {
+        error!(why, "the store can only be read until there is space");
+    }
+}
+
+/// The threads that run the store's steps.
+struct Steps {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How long a step waits before it looks again whether it shall stop.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Steps of patience between two looks at the retention.
+const RETENTION_EVERY: u32 = 300;
+
+impl Steps {
+    fn start(store: &Arc<Store>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let commit = {
+            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+            move || {
+                while !stop.load(Ordering::Acquire) {
+                    match store.commit_step() {
+                        Progress::Done => {}
+                        Progress::Idle => store.wait_for_work(PATIENCE),
+                        Progress::Blocked | Progress::Failed => thread::sleep(PATIENCE),
+                    }
+                }
+            }
+        };
+        let background = {
+            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+            move || {
+                let mut rounds: u32 = 0;
+                while !stop.load(Ordering::Acquire) {
+                    background_round(&store, rounds);
+                    rounds = rounds.wrapping_add(1);
+                    thread::sleep(PATIENCE);
+                }
+            }
+        };
+        let threads = vec![
+            thread::Builder::new().name("kymo-commit".to_owned()).spawn(commit)?,
+            thread::Builder::new().name("kymo-background".to_owned()).spawn(background)?,
+        ];
+        Ok(Self { stop, threads })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a thread of the store has panicked");
+            }
+        }
+    }
+}
+
+fn background_round(store: &Store, round: u32) {
+    // A full disk says so at once and then every minute.
+    if let Err(why) = store.prepare_step()
+        && round.is_multiple_of(RETENTION_EVERY)
+    {
+        warn!(%why, "cannot prepare the next segment of the log");
+    }
+    if round.is_multiple_of(RETENTION_EVERY) {
+        loop {
+            match store.retention_step() {
+                Ok(Progress::Done) => info!("a segment of the log is older than the retention and was removed"),
+                Ok(_) => break,
+                Err(why) => {
+                    warn!(%why, "retention failed and is tried again");
+                    break;
+                }
+            }
+        }
+    }
+}

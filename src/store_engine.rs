@@ -1,0 +1,169 @@
+//! The store behind the HTTP face.
+
+use crate::http::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+use kymo_engine::env::Env;
+use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
+use kymo_engine::store::{self, Durability, Store};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tracing::warn;
+
+/// Seconds between two log lines about refused lines.
+const REFUSALS_EVERY: u64 = 10;
+
+/// A store as the HTTP face wants it.
+#[derive(Debug)]
+pub(crate) struct StoreEngine {
+    store: Arc<Store>,
+    env: Arc<dyn Env>,
+    /// When refused lines were last logged, in seconds of the monotonic clock from 1; 0 is never.
+    told_refusals: AtomicU64,
+}
+
+impl StoreEngine {
+    pub(crate) fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Self {
+        Self { store, env, told_refusals: AtomicU64::new(0) }
+    }
+
+    fn tell_refusals(&self, written: &store::Written) {
+        let now = self.env.monotonic().as_secs() + 1;
+        let told = self.told_refusals.load(Ordering::Relaxed);
+        let is_due = told == 0 || now >= told + REFUSALS_EVERY;
+        let takes_turn =
+            || self.told_refusals.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due && takes_turn() {
+            warn!(refused = written.refused, reasons = ?written.reasons, examples = ?written.examples, "lines refused");
+        }
+    }
+}
+
+fn unavailable(why: &store::Unavailable) -> Unavailable {
+    Unavailable { reason: why.to_string() }
+}
+
+impl Engine for StoreEngine {
+    fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable> {
+        let written = self.store.write(body, default_cluster, complete).map_err(|why| unavailable(&why))?;
+        if written.refused > 0 {
+            self.tell_refusals(&written);
+        }
+        let store::Written { lsn, accepted, refused, reasons, first_client_error, .. } = written;
+        Ok(Written { lsn, accepted, refused, reasons, first_client_error })
+    }
+
+    fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>) {
+        self.store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(|why| unavailable(&why)))));
+    }
+
+    fn plan(&self, request: &Request) -> Vec<Query> {
+        self.store.plan(request)
+    }
+
+    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
+        self.store.evaluate(request, query)
+    }
+
+    fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<Freed, Unavailable> {
+        let (runs, lsn) = self.store.free(selectors, to).map_err(|why| unavailable(&why))?;
+        Ok(Freed { runs, lsn })
+    }
+
+    fn debug(&self, selector: &[String]) -> Option<DebugTree> {
+        self.store.debug(selector).map(debug_tree)
+    }
+
+    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth> {
+        let store::NodeHealth { degraded, missing, healthy } = self.store.health(cluster, node, metrics)?;
+        Some(NodeHealth { degraded, missing, healthy })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.store.ready().map_err(|why| why.to_string())
+    }
+
+    fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        write_metrics(&mut text, &self.store).expect("a String takes all that is written to it");
+        text
+    }
+}
+
+fn debug_tree(tree: store::DebugTree) -> DebugTree {
+    let run = |run: store::DebugRun| DebugRun { start: run.start, len: run.len, end: run.end };
+    DebugTree {
+        metrics: tree.metrics.into_iter().map(|(name, runs)| (name, runs.into_iter().map(run).collect())).collect(),
+        children: tree.children.into_iter().map(|(name, child)| (name, debug_tree(child))).collect(),
+    }
+}
+
+fn write_metrics(text: &mut String, store: &Store) -> std::fmt::Result {
+    let stats = store.stats();
+    let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
+        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+    };
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats; counts stay below 2^53")]
+    let number = |count: u64| count as f64;
+    let waiting = number(stats.pulse.last.0.saturating_sub(stats.pulse.durable.0));
+    metric("kymo_durable_lag_rows", "gauge", "Rows that wait for the device.", waiting)?;
+    metric(
+        "kymo_durable_lag_bytes",
+        "gauge",
+        "Bytes that wait for the device.",
+        number(stats.pulse.pending_bytes as u64),
+    )?;
+    metric("kymo_log_bytes", "gauge", "Bytes of the files of the log.", number(stats.log_bytes))?;
+    metric("kymo_head_bytes", "gauge", "Bytes of the rows in memory.", number(stats.head_bytes))?;
+    metric("kymo_hosts", "gauge", "Hosts that are known.", number(stats.hosts as u64))?;
+    metric("kymo_series", "gauge", "Series that are known.", number(stats.series as u64))?;
+    metric("kymo_rows_total", "counter", "Rows that were made durable.", number(stats.rows))?;
+    metric("kymo_samples_total", "counter", "Samples that were accepted.", number(stats.samples))?;
+    metric(
+        "kymo_recorded_losses",
+        "gauge",
+        "Damaged parts of the log that were set aside.",
+        number(stats.losses.len() as u64),
+    )?;
+    let window = match stats.durability {
+        Durability::Sync => 0.0,
+        Durability::Interval(interval) => interval.as_secs_f64(),
+    };
+    metric("kymo_durability_window_seconds", "gauge", "What a power cut may take of what was acknowledged.", window)?;
+    let failed = matches!(stats.pulse.refuses, Some(store::Unavailable::Failed(_)));
+    metric(
+        "kymo_log_failed",
+        "gauge",
+        "1 after a failed write or sync, until a restart.",
+        f64::from(u8::from(failed)),
+    )?;
+    let full = matches!(stats.pulse.refuses, Some(store::Unavailable::Full(_)));
+    metric("kymo_disk_full", "gauge", "1 while there is no space for the log.", f64::from(u8::from(full)))?;
+    histogram(text, "kymo_commit_seconds", "Time of a commit in the device.", &stats.commit_seconds)?;
+    histogram(text, "kymo_commit_bytes", "Bytes of a commit.", &stats.commit_bytes)?;
+    let name = "kymo_refused_lines_total";
+    writeln!(
+        text,
+        "# HELP {name} Lines that were not stored, by metric and beginning of the host name.\n# TYPE {name} counter"
+    )?;
+    for refusal in &stats.refusals {
+        let (reason, metric, host) = (refusal.reason, label(&refusal.metric), label(&refusal.host_prefix));
+        writeln!(text, "{name}{{reason=\"{reason}\",metric=\"{metric}\",host_prefix=\"{host}\"}} {}", refusal.count)?;
+    }
+    writeln!(text, "# TYPE kymo_disk info\nkymo_disk_info{{implementation=\"{}\"}} 1", stats.disk)
+}
+
+fn histogram(text: &mut String, name: &str, help: &str, histogram: &store::HistogramValues) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram")?;
+    let mut below = 0;
+    for (bound, count) in &histogram.buckets {
+        below += count;
+        writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}")?;
+    }
+    writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {}", histogram.count)?;
+    writeln!(text, "{name}_sum {}\n{name}_count {}", histogram.sum, histogram.count)
+}
+
+/// A label's value: quotes, backslashes and line ends escaped.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

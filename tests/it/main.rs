@@ -1,0 +1,24 @@
+//! The server as its users see it: a real `kymo` process, real sockets, real files.
+//!
+//! * `recordings`: the predecessor's recorded answers; what differs stands in `docs/compatibility.md`.
+//! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
+//! * `cli`: exit codes, messages, salvage, clean stops.
+//! * `limits`: cut bodies, huge bodies, many clients.
+//! * `readme`: the first command of the README does what the README says.
+//! * `tidy`: the rules of the house that no compiler checks.
+//!
+//! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
+//! tests can run at once.
+
+mod cli;
+mod clock;
+mod compare;
+mod history;
+mod http;
+mod json;
+mod kill;
+mod limits;
+mod readme;
+mod recordings;
+mod server;
+mod tidy;
