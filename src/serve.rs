@@ -6,10 +6,10 @@ use crate::demo;
 use crate::http::{self, Clock, State};
 use crate::logging;
 use crate::store_engine::StoreEngine;
-use kymo_engine::disk::{self, Disk};
+use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::{Env, System};
-use kymo_engine::store::{self, OpenError, OpenReport, Options, Progress, Store};
-use kymo_engine::wal::Tail;
+use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Progress, Store};
+use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,9 @@ pub enum ServeError {
     /// The store does not open.
     #[error("{0}")]
     Open(#[from] OpenError),
+    /// The store does not close as it should; what was acknowledged is on the device.
+    #[error("{0}")]
+    Close(#[from] JobError),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     Io {
@@ -52,7 +55,7 @@ impl ServeError {
         match self {
             Self::Config(_) => 2,
             Self::Open(OpenError::InUse { .. }) => 3,
-            Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. }) => 4,
+            Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
             _ => 1,
         }
     }
@@ -86,6 +89,9 @@ pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
     let options = Options::new(directory, kymo_engine::model::Metrics::default());
     let report = store::salvage(&disk, &env, &options, confirmed)?;
     let mut lines = vec![format!("{} samples in {} rows can be read", report.samples, report.rows)];
+    if report.orphans > 0 {
+        lines.push(format!("{} rows name a host or a layout whose definition is lost: they are lost", report.orphans));
+    }
     if report.problems.is_empty() {
         lines.push("the log is not damaged: there is nothing to do".to_owned());
     }
@@ -175,7 +181,7 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
         warn!(connections = cut, "connections were cut at the end of the grace period");
     }
     steps.stop();
-    store.close().map_err(ServeError::io("close the log"))?;
+    store.close()?;
     info!("stopped: all that was acknowledged is on the device");
     Ok(())
 }
@@ -197,6 +203,7 @@ fn http_limits(config: &Config) -> http::Limits {
         in_flight: limits.in_flight,
         connections: limits.connections,
         head: limits.head_timeout,
+        idle: limits.idle_timeout,
         body_time: limits.body_timeout,
         ..http::Limits::default()
     }
@@ -229,6 +236,11 @@ fn store_options(config: &Config) -> Options {
     options.late_window = seconds(storage.late_window);
     options.skew = seconds(storage.skew);
     options.retention = config.retention.map(seconds);
+    options.memory_cap = config.memory_cap_bytes;
+    options.log_bound = storage.log_bound as u64;
+    // A few segments to the bound, so that what a snapshot covers can go soon.
+    let segment_len = (options.log_bound / 4).next_multiple_of(BLOCK as u64);
+    options.segment_len = segment_len.clamp(SEGMENT_LEN_MIN, SEGMENT_LEN);
     options.limits.decode.line_bytes = storage.limits.line;
     options.limits.hosts = storage.limits.hosts;
     options.limits.series_per_host = storage.limits.series_per_host;
@@ -276,6 +288,12 @@ struct Steps {
 
 /// How long a step waits before it looks again whether it shall stop.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Pause between two hosts of a snapshot or merge.
+const PACE: Duration = Duration::from_micros(200);
+/// Pause after a job on files has failed.
+const BACK_OFF: Duration = Duration::from_secs(5);
+/// Steps of patience between two measurements of the memory of names.
+const MEASURE_EVERY: u32 = 25;
 /// Steps of patience between two looks at the retention.
 const RETENTION_EVERY: u32 = 300;
 
@@ -305,9 +323,25 @@ impl Steps {
                 }
             }
         };
+        let compaction = {
+            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+            move || {
+                let mut wait = PATIENCE;
+                let mut waited = Duration::ZERO;
+                while !stop.load(Ordering::Acquire) {
+                    if waited >= wait {
+                        wait = compact(&store, &stop);
+                        waited = Duration::ZERO;
+                    }
+                    thread::sleep(PATIENCE);
+                    waited += PATIENCE;
+                }
+            }
+        };
         let threads = vec![
             thread::Builder::new().name("kymo-commit".to_owned()).spawn(commit)?,
             thread::Builder::new().name("kymo-background".to_owned()).spawn(background)?,
+            thread::Builder::new().name("kymo-compact".to_owned()).spawn(compaction)?,
         ];
         Ok(Self { stop, threads })
     }
@@ -329,16 +363,30 @@ fn background_round(store: &Store, round: u32) {
     {
         warn!(%why, "cannot prepare the next segment of the log");
     }
+    if round.is_multiple_of(MEASURE_EVERY) {
+        store.measure_step();
+    }
     if round.is_multiple_of(RETENTION_EVERY) {
-        loop {
-            match store.retention_step() {
-                Ok(Progress::Done) => info!("a segment of the log is older than the retention and was removed"),
-                Ok(_) => break,
-                Err(why) => {
-                    warn!(%why, "retention failed and is tried again");
-                    break;
-                }
+        match store.retention_step(&|_, _| false) {
+            Ok(Progress::Done) => info!("partitions older than the retention were removed"),
+            Ok(_) => {}
+            Err(why) => warn!(%why, "retention failed and is tried again"),
+        }
+    }
+}
+
+/// Runs the work on files while there is some; how long to wait before the next look.
+fn compact(store: &Store, stop: &AtomicBool) -> Duration {
+    while !stop.load(Ordering::Acquire) {
+        match store.compact_step(false) {
+            // A pause a host: the device belongs to the commits first.
+            Ok(Progress::Done) => thread::sleep(PACE),
+            Ok(_) => return PATIENCE,
+            Err(why) => {
+                warn!(%why, "work on snapshots failed and is tried again; nothing is lost by it");
+                return BACK_OFF;
             }
         }
     }
+    PATIENCE
 }

@@ -56,16 +56,19 @@ impl Engine for StoreEngine {
         self.store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(|why| unavailable(&why)))));
     }
 
-    fn plan(&self, request: &Request) -> Vec<Query> {
-        self.store.plan(request)
+    fn hosts(&self, cluster: &str) -> Vec<String> {
+        // A query for all nodes is one a host.
+        let for_all_nodes = vec![String::new()];
+        let request = Request { cluster: cluster.to_owned(), for_all_nodes, ..Request::default() };
+        self.store.plan(&request).into_iter().map(|query| query.host).collect()
     }
 
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
         self.store.evaluate(request, query)
     }
 
-    fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<Freed, Unavailable> {
-        let (runs, lsn) = self.store.free(selectors, to).map_err(|why| unavailable(&why))?;
+    fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable> {
+        let (runs, lsn) = self.store.free(&[selector.to_vec()], to).map_err(|why| unavailable(&why))?;
         Ok(Freed { runs, lsn })
     }
 
@@ -112,7 +115,39 @@ fn write_metrics(text: &mut String, store: &Store) -> std::fmt::Result {
         "Bytes that wait for the device.",
         number(stats.pulse.pending_bytes as u64),
     )?;
-    metric("kymo_log_bytes", "gauge", "Bytes of the files of the log.", number(stats.log_bytes))?;
+    metric("kymo_log_bytes", "gauge", "Bytes of the log that a restart would replay.", number(stats.log_bytes))?;
+    metric("kymo_log_file_bytes", "gauge", "Bytes of the prepared files of the log.", number(stats.log_file_bytes))?;
+    metric("kymo_names_bytes", "gauge", "Bytes of names and run tables in memory.", number(stats.names_bytes))?;
+    metric("kymo_snapshots", "gauge", "Snapshot files that live.", number(stats.snapshots as u64))?;
+    metric(
+        "kymo_snapshot_file_bytes",
+        "gauge",
+        "Bytes of the snapshot files that live.",
+        number(stats.snapshot_bytes),
+    )?;
+    let jobs = stats.jobs;
+    metric(
+        "kymo_snapshot_hosts_total",
+        "counter",
+        "Hosts whose rows went into snapshots.",
+        number(jobs.snapshot_hosts),
+    )?;
+    metric("kymo_snapshot_files_total", "counter", "Snapshot files that were written.", number(jobs.snapshot_files))?;
+    metric(
+        "kymo_snapshot_bytes_total",
+        "counter",
+        "Bytes of snapshot files that were written.",
+        number(jobs.snapshot_bytes),
+    )?;
+    metric("kymo_merge_hosts_total", "counter", "Hosts that were merged.", number(jobs.merge_hosts))?;
+    metric("kymo_merge_files_total", "counter", "Merged files that were written.", number(jobs.merge_files))?;
+    metric("kymo_merge_bytes_total", "counter", "Bytes of merged files that were written.", number(jobs.merge_bytes))?;
+    metric(
+        "kymo_job_failures_total",
+        "counter",
+        "Snapshots and merges that failed and are tried again.",
+        number(jobs.failures),
+    )?;
     metric("kymo_head_bytes", "gauge", "Bytes of the rows in memory.", number(stats.head_bytes))?;
     metric("kymo_hosts", "gauge", "Hosts that are known.", number(stats.hosts as u64))?;
     metric("kymo_series", "gauge", "Series that are known.", number(stats.series as u64))?;
@@ -149,7 +184,9 @@ fn write_metrics(text: &mut String, store: &Store) -> std::fmt::Result {
         let (reason, metric, host) = (refusal.reason, label(&refusal.metric), label(&refusal.host_prefix));
         writeln!(text, "{name}{{reason=\"{reason}\",metric=\"{metric}\",host_prefix=\"{host}\"}} {}", refusal.count)?;
     }
-    writeln!(text, "# TYPE kymo_disk info\nkymo_disk_info{{implementation=\"{}\"}} 1", stats.disk)
+    let name = "kymo_disk_info";
+    writeln!(text, "# HELP {name} The way to the disk.\n# TYPE {name} gauge")?;
+    writeln!(text, "{name}{{implementation=\"{}\"}} 1", stats.disk)
 }
 
 fn histogram(text: &mut String, name: &str, help: &str, histogram: &store::HistogramValues) -> std::fmt::Result {

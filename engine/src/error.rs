@@ -41,6 +41,12 @@ pub enum OpenError {
         /// What can be done.
         remedy: String,
     },
+    /// A snapshot does not open.
+    #[error("{source}. The log is not touched; restore the file from a copy of the directory")]
+    Snapshot {
+        /// Which, and what is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A file that must be there is not.
     #[error("{} is missing (LSN {lsn} and on). {remedy}", path.display())]
     Missing {
@@ -81,6 +87,14 @@ pub enum Unavailable {
     /// More is waiting for the device than may.
     #[error("{0} bytes wait for the device")]
     Overloaded(usize),
+    /// Rows and names take more memory than they may; rows leave it as fast as snapshots are written.
+    #[error("rows and names take {used} bytes of memory where {cap} are allowed (memory-cap)")]
+    Memory {
+        /// Bytes that they take.
+        used: u64,
+        /// Bytes that they may take.
+        cap: u64,
+    },
     /// The store is being closed.
     #[error("the store is being closed")]
     Closed,

@@ -10,5 +10,7 @@ pub mod names;
 pub mod paths;
 pub mod query;
 pub mod slot;
+pub mod snapshot;
 pub mod store;
+pub mod tools;
 pub mod wal;

@@ -120,6 +120,7 @@ fn storage(keys: &mut impl Keys, storage: &mut Storage) {
     let commit = Period(Duration::from_millis(1)..=Duration::from_mins(1));
     keys.key("directory", &Directory, &mut storage.directory);
     keys.key("durability", &Acknowledge(commit), &mut storage.durability);
+    keys.key("log-bound", &Count(1 << 16..=1 << 40), &mut storage.log_bound);
     keys.key("late-window", &any(), &mut storage.late_window);
     keys.key("skew", &Period(Duration::ZERO..=Period::LONGEST), &mut storage.skew);
     keys.key("io", &Io, &mut storage.io);

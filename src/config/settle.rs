@@ -110,16 +110,12 @@ fn tell_metric_store(draft: &Draft, reader: &mut Reader<'_>) {
         return;
     };
     let at = |key: &str| reader.place(&format!("metric-store.{key}"));
-    let (retention, cap) = (at("retention-in-memory"), at("memory-cap"));
+    let retention = at("retention-in-memory");
     let (directory, mode) = (at("checkpoints.directory"), at("cleanup.mode"));
     let report = &mut reader.report;
     if draft.retention.is_none() {
         let reason = "is zero: data are kept for ever".to_owned();
         report.note(retention.unwrap_or(section), "metric-store.retention-in-memory", reason);
-    }
-    if let Some(place) = cap {
-        let reason = "has no meaning in kymo for now: memory is bounded by the limits in 'storage.limits'".to_owned();
-        report.note(place, "metric-store.memory-cap", reason);
     }
     if let (Some(place), Some(_)) = (directory, &draft.checkpoints_directory) {
         let reason = format!(

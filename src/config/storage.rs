@@ -9,6 +9,9 @@ pub struct Storage {
     pub directory: PathBuf,
     /// When a write is acknowledged.
     pub durability: Durability,
+    /// Bytes that the log may have before its rows go into snapshots: what a restart replays, and a third of what
+    /// rows take in memory, at most. Raised by itself to four times the live definitions.
+    pub log_bound: usize,
     /// How far behind the clock a sample may lie; never more than the retention.
     pub late_window: Duration,
     /// How far ahead of the clock a sample may lie.
@@ -24,6 +27,7 @@ impl Default for Storage {
         Self {
             directory: "./var/kymo".into(),
             durability: Durability::default(),
+            log_bound: 64 << 20,
             late_window: Duration::from_hours(24),
             skew: Duration::from_hours(1),
             io: IoKind::default(),

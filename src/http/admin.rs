@@ -1,19 +1,21 @@
 //! The endpoints for operators: free, debug, healthcheck, and the health of the server itself.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::app::App;
 use super::body::receive;
-use super::engine::{DebugTree, Engine, NodeHealth};
+use super::engine::{DebugTree, Engine, Freed, NodeHealth, Unavailable};
 use super::json::{self, HealthRequest, write_string, write_strings};
 use super::param::param;
-use super::reply::{body_error, call_error, json, json_error, reply, text, text_error, unavailable};
+use super::reply::{body_error, call_error, json, json_error, reply, retry_later, text, text_error, unavailable};
+use super::stream::{Gone, Sink, TOO_LONG, respond};
 
 /// `POST /api/free`: forgets runs that end before `to`.
 pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -31,12 +33,13 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(to) => to,
         Err(error) => return json_error(StatusCode::INTERNAL_SERVER_ERROR, &error),
     };
-    let selectors = match json::selectors(&body.bytes) {
-        Ok(selectors) if body.complete => selectors,
-        Ok(_) => return text_error(StatusCode::BAD_REQUEST, "unexpected EOF"),
-        Err(error) => return text_error(StatusCode::BAD_REQUEST, &error.to_string()),
+    let selectors = match body.decode(&app, &mut hold, json::selectors).await {
+        Ok(Ok(selectors)) => selectors,
+        Ok(Err(error)) => return text_error(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return call_error(&app, error),
     };
-    let freed = match app.call(&mut hold, move |engine| engine.free(&selectors, to)).await {
+    let deadline = Instant::now() + app.limits.query_time;
+    let freed = match app.call(&mut hold, move |engine| free_each(engine, selectors, to, deadline)).await {
         Ok(Ok(freed)) => freed,
         Ok(Err(error)) => return unavailable(&app, &error.reason),
         Err(error) => return call_error(&app, error),
@@ -45,6 +48,25 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(()) => text(format!("buffers freed: {}\n", freed.runs)),
         Err(error) => unavailable(&app, &error.reason),
     }
+}
+
+/// Frees one selector after the other, until the deadline.
+fn free_each(
+    engine: &dyn Engine,
+    selectors: Vec<Vec<String>>,
+    to: i64,
+    deadline: Instant,
+) -> Result<Freed, Unavailable> {
+    let selectors: BTreeSet<_> = selectors.into_iter().collect();
+    let mut freed = Freed::default();
+    for selector in selectors {
+        if Instant::now() >= deadline {
+            return Err(Unavailable { reason: TOO_LONG.to_owned() });
+        }
+        let one = engine.free(&selector, to)?;
+        freed = Freed { runs: freed.runs + one.runs, lsn: freed.lsn.max(one.lsn) };
+    }
+    Ok(freed)
 }
 
 /// An integer, or the error text of the predecessor's parser.
@@ -115,44 +137,38 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
-    let request = match HealthRequest::decode(&body.bytes) {
-        Ok(request) if body.complete => request,
-        Ok(_) => return json_error(StatusCode::BAD_REQUEST, "parsing request body failed: unexpected EOF"),
-        Err(error) => {
+    let request = match body.decode(&app, &mut hold, HealthRequest::decode).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => {
             return json_error(StatusCode::BAD_REQUEST, &format!("parsing request body failed: {error}"));
         }
+        Err(error) => return call_error(&app, error),
     };
-    drop(body);
-    match app.call(&mut hold, move |engine| health_document(engine, request)).await {
-        Ok(document) => json(document),
-        Err(error) => call_error(&app, error),
-    }
+    respond(&app, &mut hold, move |engine, sink| write_health(engine, request, sink)).await
 }
 
-fn health_document(engine: &dyn Engine, request: HealthRequest) -> Vec<u8> {
-    let nodes: BTreeMap<_, _> = request
-        .nodes
-        .into_iter()
-        .map(|node| {
-            let health = engine.health(&request.cluster, &node, &request.metrics);
-            (node, health)
-        })
-        .collect();
-    let mut out = b"{".to_vec();
-    for (node, health) in nodes {
-        if out.len() > 1 {
-            out.push(b',');
+fn write_health(engine: &dyn Engine, request: HealthRequest, mut sink: Sink) -> Result<(), Gone> {
+    let HealthRequest { cluster, nodes, metrics } = request;
+    let nodes: BTreeSet<_> = nodes.into_iter().collect();
+    sink.out.push(b'{');
+    for (index, node) in nodes.iter().enumerate() {
+        if sink.is_late() {
+            return sink.give_up();
         }
-        let (state, details) = verdict(health);
-        write_string(&mut out, &node);
-        out.extend_from_slice(b":{\"State\":");
-        write_string(&mut out, state);
-        out.extend_from_slice(b",\"HealthMetrics\":");
-        write_string(&mut out, &details);
-        out.push(b'}');
+        if index > 0 {
+            sink.out.push(b',');
+        }
+        let (state, details) = verdict(engine.health(&cluster, node, &metrics));
+        write_string(&mut sink.out, node);
+        sink.out.extend_from_slice(b":{\"State\":");
+        write_string(&mut sink.out, state);
+        sink.out.extend_from_slice(b",\"HealthMetrics\":");
+        write_string(&mut sink.out, &details);
+        sink.out.push(b'}');
+        sink.breathe()?;
     }
-    out.extend_from_slice(b"}\n");
-    out
+    sink.out.extend_from_slice(b"}\n");
+    sink.finish()
 }
 
 /// The state of a node and its details, which are a JSON document inside a string.
@@ -182,7 +198,11 @@ pub(super) async fn health() -> Response {
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.engine.ready() {
         Ok(()) => text("ready\n"),
-        Err(reason) => text_error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        Err(reason) => {
+            let mut response = text_error(StatusCode::SERVICE_UNAVAILABLE, &reason);
+            retry_later(&app, &mut response);
+            response
+        }
     }
 }
 

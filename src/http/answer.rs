@@ -1,41 +1,59 @@
 //! The answer to a query request as JSON.
 
+use std::borrow::Cow;
+
 use kymo_engine::model::{Answer, Query, Request, SeriesError};
-use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::json::{write_number, write_string};
+use super::parts::Parts;
 use super::stream::{Gone, Sink};
 
-/// Evaluates and writes all queries, one after the other: one is evaluated whole before its first byte is written.
-/// Gives up once `deadline` has passed, or when nobody waits any more.
-pub(super) fn answer(engine: &dyn Engine, request: &Request, deadline: Instant, mut sink: Sink) -> Result<(), Gone> {
-    let plan = engine.plan(request);
-    let generated = plan.get(request.queries.len()..).unwrap_or_default();
+/// Evaluates and writes all queries, one after the other: a series is evaluated whole before its first byte is written.
+/// Gives up when it takes too long, or when nobody waits any more.
+pub(super) fn answer(engine: &dyn Engine, request: &Request, mut sink: Sink) -> Result<(), Gone> {
+    let hosts = if request.for_all_nodes.is_empty() { Vec::new() } else { engine.hosts(&request.cluster) };
+    let generated = || {
+        let pairs = hosts.iter().flat_map(|host| request.for_all_nodes.iter().map(move |metric| (host, metric)));
+        // Only what a generated query consists of.
+        pairs.map(|(host, metric)| Query { metric: metric.clone(), host: host.clone(), ..Query::default() })
+    };
     sink.out.push(b'{');
-    if !generated.is_empty() {
+    if !hosts.is_empty() {
         sink.out.extend_from_slice(b"\"queries\":[");
-        for (index, query) in generated.iter().enumerate() {
+        for (index, query) in generated().enumerate() {
+            if sink.is_late() {
+                return sink.give_up();
+            }
             comma(&mut sink.out, index);
-            write_query(&mut sink.out, query);
+            write_query(&mut sink.out, &query);
             sink.breathe()?;
         }
         sink.out.extend_from_slice(b"],");
     }
     sink.out.extend_from_slice(b"\"results\":[");
-    for (index, query) in plan.iter().enumerate() {
-        if Instant::now() >= deadline {
-            return sink.fail("the queries take too long: ask for less at one time");
-        }
+    let own = request.queries.iter().map(Cow::Borrowed);
+    for (index, query) in own.chain(generated().map(Cow::Owned)).enumerate() {
         comma(&mut sink.out, index);
         sink.out.push(b'[');
-        for (index, series) in engine.evaluate(request, query).into_iter().enumerate() {
-            comma(&mut sink.out, index);
-            match series {
-                Ok(series) => write_series(&mut sink, request.with_data, &series)?,
-                Err(error) => write_error(&mut sink.out, &error),
+        let mut parts = Parts::new(&query, request.to.saturating_sub(request.from).unsigned_abs());
+        let mut written = 0;
+        while let Some(part) = parts.next() {
+            if sink.is_late() {
+                return sink.give_up();
             }
-            sink.breathe()?;
+            for series in engine.evaluate(request, &part) {
+                comma(&mut sink.out, written);
+                written += 1;
+                match series {
+                    Ok(series) => {
+                        parts.measure(series.data.len());
+                        write_series(&mut sink, request.with_data, &series)?;
+                    }
+                    Err(error) => write_error(&mut sink.out, &error),
+                }
+                sink.breathe()?;
+            }
         }
         sink.out.push(b']');
         sink.breathe()?;
@@ -50,7 +68,6 @@ fn comma(out: &mut Vec<u8>, index: usize) {
     }
 }
 
-/// Only what a generated query consists of.
 fn write_query(out: &mut Vec<u8>, query: &Query) {
     out.extend_from_slice(b"{\"metric\":");
     write_string(out, &query.metric);

@@ -43,6 +43,8 @@ pub(super) struct App {
     pub(super) bytes: Arc<Semaphore>,
     /// One permit for each request that may evaluate at one time.
     pub(super) queries: Arc<Semaphore>,
+    /// One permit for each large body that may be decoded at one time.
+    pub(super) decoders: Arc<Semaphore>,
     refusals: AtomicU64,
 }
 
@@ -58,6 +60,7 @@ impl App {
             metrics: Metrics::default(),
             bytes: Arc::new(Semaphore::new(limits.in_flight)),
             queries: Arc::new(Semaphore::new(limits.queries)),
+            decoders: Arc::new(Semaphore::new(limits.decoders.max(1))),
             refusals: AtomicU64::new(0),
             limits,
         })
@@ -73,6 +76,11 @@ impl App {
         self.limits.in_flight.saturating_sub(self.bytes.available_permits())
     }
 
+    /// Whether the next connections may soon find no room.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.metrics.connections_open() > self.limits.connections as u64 / 4 * 3
+    }
+
     /// When a refused client may come back: 1 to 5 seconds, spread so that they do not all come at once.
     pub(super) fn retry_after_secs(&self) -> u64 {
         1 + self.refusals.fetch_add(1, Ordering::Relaxed) % 5
@@ -85,6 +93,29 @@ impl App {
         call: impl FnOnce(&dyn Engine) -> T + Send + 'static,
     ) -> Result<T, CallError> {
         let permit = self.turn(hold).await?;
+        self.aside(permit, call).await
+    }
+
+    /// Calls the engine with a large body, off the threads that serve connections, when it is this request's turn.
+    pub(super) async fn take_in<T: Send + 'static>(
+        &self,
+        hold: &mut Hold,
+        call: impl FnOnce(&dyn Engine) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let permit = turn(&self.decoders, hold).await?;
+        self.aside(permit, call).await
+    }
+
+    /// Waits until it is this request's turn to evaluate.
+    pub(super) async fn turn(&self, hold: &mut Hold) -> Result<OwnedSemaphorePermit, CallError> {
+        turn(&self.queries, hold).await
+    }
+
+    async fn aside<T: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        call: impl FnOnce(&dyn Engine) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
         let engine = Arc::clone(&self.engine);
         let task = tokio::task::spawn_blocking(move || {
             let result = call(&*engine);
@@ -92,12 +123,6 @@ impl App {
             result
         });
         task.await.map_err(|_| CallError::Panicked)
-    }
-
-    /// Waits until it is this request's turn to evaluate.
-    pub(super) async fn turn(&self, hold: &mut Hold) -> Result<OwnedSemaphorePermit, CallError> {
-        let permit = hold.wait(Arc::clone(&self.queries).acquire_owned()).await;
-        permit.and_then(Result::ok).ok_or(CallError::Overload)
     }
 
     /// Waits until everything up to `lsn` is durable.
@@ -118,11 +143,16 @@ impl App {
     }
 }
 
+async fn turn(permits: &Arc<Semaphore>, hold: &mut Hold) -> Result<OwnedSemaphorePermit, CallError> {
+    let permit = hold.wait(Arc::clone(permits).acquire_owned()).await;
+    permit.and_then(Result::ok).ok_or(CallError::Overload)
+}
+
 /// Why the engine gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {
     /// It was not this request's turn in time.
-    #[error("the server is overloaded: too many queries are waiting")]
+    #[error("the server is overloaded: too many requests are waiting")]
     Overload,
     /// It panicked.
     #[error("the request could not be answered: the server's log has the cause")]

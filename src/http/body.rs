@@ -12,11 +12,15 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::app::{App, Hold};
+use super::app::{App, CallError, Hold};
+use super::json::JsonError;
 
 /// How long what a refused client still sends is read and dropped, so that it gets to read the answer: closing a socket
 /// with unread bytes makes the kernel throw the answer away.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Bytes of a body that are worked on at once: that takes less time than handing them to another thread is worth.
+const SMALL: usize = 64 << 10;
 
 /// A received body. Its permits are given back when it is dropped.
 #[derive(Debug)]
@@ -25,6 +29,27 @@ pub(super) struct Received {
     /// False when the client went away, stalled, or broke the framing before the end.
     pub(super) complete: bool,
     _permits: Option<OwnedSemaphorePermit>,
+}
+
+impl Received {
+    /// Whether it may be worked on by the threads that serve connections.
+    pub(super) fn is_small(&self) -> bool {
+        self.bytes.len() <= SMALL
+    }
+
+    /// Reads it as a document, which is wrong if the body was cut.
+    pub(super) async fn decode<T: Send + 'static>(
+        self,
+        app: &App,
+        hold: &mut Hold,
+        decode: fn(&[u8]) -> Result<T, JsonError>,
+    ) -> Result<Result<T, JsonError>, CallError> {
+        let whole = move |body: Self| match decode(&body.bytes) {
+            Ok(_) if !body.complete => Err(JsonError::Cut),
+            decoded => decoded,
+        };
+        if self.is_small() { Ok(whole(self)) } else { app.call(hold, move |_| whole(self)).await }
+    }
 }
 
 /// Why a body was not received.

@@ -7,8 +7,8 @@ use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
 
 /// A store as the HTTP face sees it. All calls may be made from any thread at the same time.
 ///
-/// `write` and `when_durable` are called on the threads that serve connections and must be short; the others are called
-/// where waiting is allowed.
+/// `write` with a small body, `when_durable` and `ready` are called on the threads that serve connections and must be
+/// short; the others are called where waiting is allowed.
 pub trait Engine: Send + Sync + 'static {
     /// Decodes and takes over all good lines of `body`; they are not durable yet. Lines that name no cluster belong to
     /// `default_cluster`. `complete` is false when the body was cut: its last, partial line is dropped.
@@ -18,14 +18,14 @@ pub trait Engine: Send + Sync + 'static {
     /// never will be.
     fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>);
 
-    /// `request.queries`, followed by those that `request.for_all_nodes` stands for.
-    fn plan(&self, request: &Request) -> Vec<Query>;
+    /// The hosts of a cluster that have data, by name.
+    fn hosts(&self, cluster: &str) -> Vec<String>;
 
-    /// Answers one query of a plan: its series in order.
+    /// Answers one query of a request: its series in order.
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>>;
 
-    /// Frees the runs at and below each selector that end before `to`, in unix seconds. Durable once its LSN is.
-    fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<Freed, Unavailable>;
+    /// Frees the runs at and below a selector that end before `to`, in unix seconds. Durable once its LSN is.
+    fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable>;
 
     /// What is stored at and below a selector; `None` where there is no such place. An empty selector is the root.
     fn debug(&self, selector: &[String]) -> Option<DebugTree>;

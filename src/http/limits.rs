@@ -15,12 +15,16 @@ pub struct Limits {
     pub connections: usize,
     /// Requests that evaluate stored data at one time: queries, and those of operators.
     pub queries: usize,
+    /// Large bodies of writes that are decoded at one time.
+    pub decoders: usize,
     /// How long a request may wait, in sum, for permits and for the disk before it is refused: below the five seconds
     /// after which the common sender gives up.
     pub hold: Duration,
-    /// From the end of an answer (or the begin of a connection) to the end of the next request's head. A connection
-    /// that idles longer is closed.
+    /// From the begin of a connection, or from the first byte of a later request, to the end of the request's head.
     pub head: Duration,
+    /// From the end of an answer to the first byte of the next request. A connection that is silent for longer is
+    /// closed; sooner when most connections are in use.
+    pub idle: Duration,
     /// From the first to the last byte of a body.
     pub body_time: Duration,
     /// How long a client may send no byte of a body, or take no byte of an answer.
@@ -39,8 +43,10 @@ impl Default for Limits {
             in_flight: 256 << 20,
             connections: 8192,
             queries: 16,
+            decoders: std::thread::available_parallelism().map_or(2, usize::from),
             hold: Duration::from_secs(4),
-            head: Duration::from_secs(30),
+            head: Duration::from_secs(5),
+            idle: Duration::from_mins(1),
             body_time: Duration::from_secs(30),
             stall: Duration::from_secs(10),
             query_time: Duration::from_secs(30),

@@ -69,6 +69,11 @@ impl Metrics {
         Open(&self.connections_open)
     }
 
+    /// Connections open now.
+    pub(super) fn connections_open(&self) -> u64 {
+        self.connections_open.load(Ordering::Relaxed)
+    }
+
     /// Counts an accept that failed for a reason of the process.
     pub(super) fn accept_failed(&self) {
         self.accept_errors.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +105,7 @@ impl Metrics {
         text.family("kymo_http_connections_total", "counter", "Connections accepted.");
         text.sample("kymo_http_connections_total", "", self.connections.load(Ordering::Relaxed));
         text.family("kymo_http_connections_open", "gauge", "Connections open now.");
-        text.sample("kymo_http_connections_open", "", self.connections_open.load(Ordering::Relaxed));
+        text.sample("kymo_http_connections_open", "", self.connections_open());
         text.family("kymo_http_accept_errors_total", "counter", "Accepts that failed for lack of resources.");
         text.sample("kymo_http_accept_errors_total", "", self.accept_errors.load(Ordering::Relaxed));
         text.family("kymo_http_body_bytes_held", "gauge", "Bytes of request bodies held now.");

@@ -15,12 +15,14 @@ mod json;
 mod limits;
 mod metrics;
 mod param;
+mod parts;
 mod query;
 mod reply;
 mod routes;
 mod serve;
 mod socket;
 mod stream;
+mod turn;
 mod write;
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use tokio::time::Instant;
 
 use super::answer::answer;
-use super::app::{App, CallError};
+use super::app::App;
 use super::body::receive;
 use super::json::decode_query;
-use super::reply::{body_error, call_error, json, json_error, unavailable};
-use super::stream::stream;
+use super::reply::{body_error, call_error, json_error};
+use super::stream::respond;
 
 /// Answers a query request.
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -21,28 +20,10 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resp
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
-    let request = match decode_query(&body.bytes) {
-        Ok(request) if body.complete => request,
-        Ok(_) => return json_error(StatusCode::BAD_REQUEST, "unexpected EOF"),
-        Err(error) => return json_error(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    drop(body);
-    let permit = match app.turn(&mut hold).await {
-        Ok(permit) => permit,
+    let request = match body.decode(&app, &mut hold, decode_query).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => return json_error(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => return call_error(&app, error),
     };
-    let (sink, source) = stream();
-    let deadline = Instant::now() + app.limits.query_time;
-    let engine = Arc::clone(&app.engine);
-    tokio::task::spawn_blocking(move || {
-        if answer(&*engine, &request, deadline, sink).is_err() {
-            tracing::debug!("the client of a query went away");
-        }
-        drop(permit);
-    });
-    match source.body().await {
-        Ok(body) => json(body),
-        Err(Some(reason)) => unavailable(&app, reason),
-        Err(None) => call_error(&app, CallError::Panicked),
-    }
+    respond(&app, &mut hold, move |engine, sink| answer(engine, &request, sink)).await
 }

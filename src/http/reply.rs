@@ -1,7 +1,7 @@
 //! The shapes of answers: the one place that knows status, content type and framing.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
@@ -78,19 +78,19 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 /// 503: the client may come back.
 pub(super) fn unavailable(app: &App, reason: &str) -> Response {
     let mut response = json_error(StatusCode::SERVICE_UNAVAILABLE, reason);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.retry_after_secs()));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    retry_later(app, &mut response);
     response
+}
+
+/// Tells when to come back.
+pub(super) fn retry_later(app: &App, response: &mut Response) {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.retry_after_secs()));
 }
 
 /// The answer to a body that was not received.
 pub(super) fn body_error(app: &App, error: &BodyError) -> Response {
     match error {
-        BodyError::TooLong { .. } => {
-            let mut response = json_error(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string());
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            response
-        }
+        BodyError::TooLong { .. } => json_error(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
         BodyError::Overload => unavailable(app, &error.to_string()),
     }
 }

@@ -82,12 +82,12 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// Counts every answer, and closes the connection after a refused write: senders do not read its body, which would
-/// keep the connection from being used again, and open a new one each time.
+/// Counts every answer, and closes the connection after an error: senders do not read its body, which would keep the
+/// connection from being used again, and open a new one each time.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let endpoint = Endpoint::of(request.uri().path());
     let mut response = next.run(request).await;
-    if endpoint == Endpoint::Write && response.status() != StatusCode::OK {
+    if response.status() != StatusCode::OK {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     app.metrics.answered(endpoint, response.status());

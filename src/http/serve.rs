@@ -4,12 +4,14 @@
 //! of a connection or of accepting ends the loop, and that running requests are finished, within a grace period, after
 //! shutdown was asked for.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +23,7 @@ use super::app::{App, State};
 use super::limits::Limits;
 use super::routes::router;
 use super::socket::Socket;
+use super::turn::{TurnBody, Turns};
 
 /// How long accepting pauses after an error that concerns the process, such as no free descriptors.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -83,12 +86,20 @@ fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers may be sent late");
     }
-    let socket = TokioIo::new(Socket::new(stream, app.limits.stall));
+    let turns = Arc::new(Turns::default());
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&app), Arc::clone(&turns)));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        let (turn, answer) = (turns.begin(), router.call(request));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| TurnBody { body, _turn: turn })) }
+    });
+    // The deadlines are the socket's: hyper has one time for a silence and a slow head together. It is set all the same,
+    // since without it hyper does not come to read when an answer is done.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.limits.head)
+        .header_read_timeout(app.limits.idle.saturating_add(app.limits.head))
         .title_case_headers(true)
-        .serve_connection(socket, TowerToHyperService::new(router));
+        .serve_connection(socket, service);
     let connection = graceful.watch(connection);
     async move {
         let _open = app.metrics.connection();

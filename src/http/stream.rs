@@ -4,15 +4,25 @@
 //! is never taken for a whole one: the connection is broken off instead of ending the body.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
+use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::app::{App, CallError, Hold};
+use super::engine::Engine;
+use super::reply::{call_error, json, unavailable};
 
 /// Bytes that are collected before they are sent; an answer that is not longer is sent at once, with its length.
 const CHUNK: usize = 64 << 10;
+
+/// Why an answer is given up.
+pub(super) const TOO_LONG: &str = "the request takes too long: ask for less at one time";
 
 /// Nobody waits for the answer any more.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,19 +40,45 @@ pub(super) struct Sink {
     /// What is not sent yet.
     pub(super) out: Vec<u8>,
     pieces: mpsc::Sender<Piece>,
+    deadline: Instant,
 }
 
 /// The sending end.
 #[derive(Debug)]
-pub(super) struct Source {
+struct Source {
     pieces: mpsc::Receiver<Piece>,
 }
 
-/// Two ends of one answer.
-pub(super) fn stream() -> (Sink, Source) {
+/// Answers with the JSON document that `write` makes, where waiting is allowed, when it is this request's turn.
+pub(super) async fn respond(
+    app: &App,
+    hold: &mut Hold,
+    write: impl FnOnce(&dyn Engine, Sink) -> Result<(), Gone> + Send + 'static,
+) -> Response {
+    let permit = match app.turn(hold).await {
+        Ok(permit) => permit,
+        Err(error) => return call_error(app, error),
+    };
+    let (sink, source) = stream(Instant::now() + app.limits.query_time);
+    let engine = Arc::clone(&app.engine);
+    tokio::task::spawn_blocking(move || {
+        if write(&*engine, sink).is_err() {
+            tracing::debug!("the client of a query went away");
+        }
+        drop(permit);
+    });
+    match source.body().await {
+        Ok(body) => json(body),
+        Err(Some(reason)) => unavailable(app, reason),
+        Err(None) => call_error(app, CallError::Panicked),
+    }
+}
+
+/// Two ends of one answer that should be whole at `deadline`.
+fn stream(deadline: Instant) -> (Sink, Source) {
     // One piece is on its way while the next one is written.
     let (sender, receiver) = mpsc::channel(1);
-    (Sink { out: Vec::new(), pieces: sender }, Source { pieces: receiver })
+    (Sink { out: Vec::new(), pieces: sender, deadline }, Source { pieces: receiver })
 }
 
 impl Sink {
@@ -60,15 +96,20 @@ impl Sink {
         self.pieces.blocking_send(Piece::Last(self.out.into())).map_err(|_| Gone)
     }
 
-    /// The answer will never be whole.
-    pub(super) fn fail(self, reason: &'static str) -> Result<(), Gone> {
-        self.pieces.blocking_send(Piece::Failed(reason)).map_err(|_| Gone)
+    /// Whether the answer takes too long.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// The answer will never be whole, because it takes too long.
+    pub(super) fn give_up(self) -> Result<(), Gone> {
+        self.pieces.blocking_send(Piece::Failed(TOO_LONG)).map_err(|_| Gone)
     }
 }
 
 impl Source {
     /// The body, once its begin is there; the reason why there is none, `None` if the writing end just vanished.
-    pub(super) async fn body(mut self) -> Result<Body, Option<&'static str>> {
+    async fn body(mut self) -> Result<Body, Option<&'static str>> {
         match self.pieces.recv().await {
             Some(Piece::Last(bytes)) => Ok(Body::from(bytes)),
             Some(Piece::Part(begin)) => Ok(Body::new(Streamed { begin: Some(begin), pieces: Some(self.pieces) })),

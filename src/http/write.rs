@@ -9,11 +9,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::app::{App, Hold};
-use super::body::receive;
-use super::engine::{Unavailable, Written};
+use super::app::{App, CallError, Hold};
+use super::body::{Received, receive};
+use super::engine::{Engine, Unavailable, Written};
 use super::param::param;
-use super::reply::{body_error, json_error, unavailable, written};
+use super::reply::{body_error, call_error, json_error, unavailable, written};
 
 /// How often a store that takes no writes is asked again while the request may be held: a full disk may get space, and
 /// the common sender drops what is refused.
@@ -29,12 +29,14 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resp
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
-    let result = match hand_over(&app, &body.bytes, &cluster, body.complete, &mut hold).await {
-        Ok(result) => result,
-        Err(error) => return unavailable(&app, &error.reason),
+    let delivery = Arc::new(Delivery { body, cluster: cluster.into_owned() });
+    let result = match hand_over(&app, &delivery, &mut hold).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => return unavailable(&app, &error.reason),
+        Err(error) => return call_error(&app, error),
     };
     app.metrics.lines(&result);
-    if !body.complete {
+    if !delivery.body.complete {
         // Whole lines before the cut are kept, but what the sender meant to send is not known: it has to send again.
         return json_error(StatusCode::BAD_REQUEST, "unexpected EOF: the body ended early and is not acknowledged");
     }
@@ -52,19 +54,36 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resp
     response
 }
 
+/// What a sender delivers.
+#[derive(Debug)]
+struct Delivery {
+    body: Received,
+    cluster: String,
+}
+
+impl Delivery {
+    fn give(&self, engine: &dyn Engine) -> Result<Written, Unavailable> {
+        engine.write(&self.body.bytes, &self.cluster, self.body.complete)
+    }
+}
+
 /// Gives the lines to the store, again and again while it takes none and the request may be held.
 async fn hand_over(
     app: &App,
-    body: &[u8],
-    cluster: &str,
-    complete: bool,
+    delivery: &Arc<Delivery>,
     hold: &mut Hold,
-) -> Result<Written, Unavailable> {
+) -> Result<Result<Written, Unavailable>, CallError> {
     loop {
-        match app.engine.write(body, cluster, complete) {
-            Err(error) if !hold.pause(ASK_AGAIN).await => return Err(error),
+        let taken = if delivery.body.is_small() {
+            delivery.give(&*app.engine)
+        } else {
+            let delivery = Arc::clone(delivery);
+            app.take_in(hold, move |engine| delivery.give(engine)).await?
+        };
+        match taken {
+            Err(error) if !hold.pause(ASK_AGAIN).await => return Ok(Err(error)),
             Err(_) => {}
-            taken => return taken,
+            taken => return Ok(taken),
         }
     }
 }

@@ -31,21 +31,27 @@ const PLACES: [(&str, Option<u8>); 4] =
 
 #[test]
 fn what_was_acknowledged_survives_kill_with_io_uring() {
-    survive("io_uring");
+    survive("io_uring", &[]);
 }
 
 #[test]
 fn what_was_acknowledged_survives_kill_with_posix() {
-    survive("posix");
+    survive("posix", &[]);
 }
 
-fn survive(io: &str) {
+#[test]
+fn what_was_acknowledged_survives_kill_while_snapshots_run_all_the_time() {
+    survive("auto", &[("log-bound", Json::Number("65536".to_owned()))]);
+}
+
+fn survive(io: &str, storage: &[(&str, Json)]) {
     let seed = std::env::var("KYMO_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ clock::unix_seconds().cast_unsigned());
     eprintln!("io {io}: repeat with KYMO_SEED={seed}");
     let mut random = Random(seed);
 
-    let site = Site::new(&[("io", io.into())]);
+    let storage: Vec<(&str, Json)> = storage.iter().cloned().chain([("io", io.into())]).collect();
+    let site = Site::new(&storage);
     if let Err(said) = site.spawn().wait_listening()
         && said.contains("io_uring refused")
     {

@@ -4,6 +4,8 @@
 //! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
 //! * `cli`: exit codes, messages, salvage, clean stops.
 //! * `limits`: cut bodies, huge bodies, many clients.
+//! * `refusals`: what is not stored is told, and what is good is stored beside it.
+//! * `metrics`: `/metrics` is valid Prometheus text.
 //! * `readme`: the first command of the README does what the README says.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
@@ -18,7 +20,9 @@ mod http;
 mod json;
 mod kill;
 mod limits;
+mod metrics;
 mod readme;
 mod recordings;
+mod refusals;
 mod server;
 mod tidy;

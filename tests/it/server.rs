@@ -114,6 +114,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// The same server.
+    pub(crate) fn keep(self, _: &Site) -> Self {
+        self
+    }
+
     /// Starts `command` and reads its stderr from then on.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");

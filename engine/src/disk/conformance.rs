@@ -1,6 +1,7 @@
 //! What every disk does alike. The rules of [`Disk`] stand in prose; a rule that only one implementation keeps would
 //! be found by the store, at the worst time. So one suite runs on all of them: the system calls, the ring, the
-//! simulation, and two *trickle* disks whose log files move a few bytes at a time and are interrupted in between.
+//! simulation, and two *trickle* disks whose log files and new files move a few bytes at a time and are interrupted in
+//! between.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,11 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::durable::Steps;
 use super::log::{Device, Log};
 use super::posix::{SystemCalls, open_prepared};
 use super::sim::{Crash, SimDisk, SimFile};
+use super::stream::Stream;
 use super::*;
 
 /// A disk with an empty directory.
@@ -84,7 +87,7 @@ fn trickle_posix() -> Bed {
     Bed::real(Arc::new(Trickle { inner: Posix, open_file }))
 }
 
-/// A disk whose log files move a few bytes at a time.
+/// A disk whose log files and new files move a few bytes at a time.
 struct Trickle<D, O> {
     inner: D,
     open_file: O,
@@ -98,7 +101,7 @@ impl<D: Debug, O> Debug for Trickle<D, O> {
 
 impl<D, O, F> Disk for Trickle<D, O>
 where
-    D: Disk,
+    D: Steps + 'static,
     O: Fn(&Path) -> io::Result<(F, u64)> + Send + Sync,
     F: Device + 'static,
 {
@@ -120,6 +123,13 @@ where
     fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         let (file, len) = (self.open_file)(path)?;
         Ok(Box::new(Log::new(TrickleFile { file, turn: 0 }, len)))
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let open = |temporary: &Path| Ok(TrickleFile { file: (self.open_file)(temporary)?.0, turn: 0 });
+        Ok(Box::new(Stream::create(&self.inner, path, 2 * BLOCK, open)?))
+    }
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        self.inner.map(path)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.inner.unlink(path)
@@ -250,6 +260,91 @@ fn an_open_log_survives_renaming_and_removal(bed: &Bed) {
     assert!(bed.names().is_empty());
 }
 
+/// Bytes that tell where they belong.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..251).cycle().take(len).collect()
+}
+
+fn a_new_file_appears_when_it_is_finished_and_not_before(bed: &Bed) {
+    const MIB: usize = 1 << 20;
+    let path = bed.path("1.snap");
+    for len in [0, 1, 4095, 4096, 4097, 8192, 20_000, MIB - 1, MIB, MIB + 1, 2 * MIB + 4096, 3 * MIB + 5] {
+        let expected = bytes(len);
+        let mut file = bed.disk.create(&path).unwrap();
+        // In steps that fit no boundary.
+        for part in expected.chunks(100_003) {
+            file.append(part).unwrap();
+            file.append(b"").unwrap();
+        }
+        assert_eq!(bed.disk.read(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        file.finish(b"").unwrap();
+        assert!(bed.content("1.snap") == expected, "{len}");
+        assert!(*bed.disk.map(&path).unwrap() == *expected, "{len}");
+        assert_eq!(bed.names(), ["1.snap"]);
+        bed.disk.unlink(&path).unwrap();
+    }
+}
+
+fn the_head_of_a_new_file_is_written_last(bed: &Bed) {
+    for len in [1, 5000, 100_000, (1 << 20) + 1] {
+        for head_len in [1, 64, 4096, 5000, 100_000] {
+            let head = vec![0xff; head_len.min(len)];
+            let mut expected = bytes(len);
+            let mut file = bed.disk.create(&bed.path("1.snap")).unwrap();
+            file.append(&expected).unwrap();
+            file.finish(&head).unwrap();
+            expected[..head.len()].copy_from_slice(&head);
+            assert!(bed.content("1.snap") == expected, "{len} {head_len}");
+        }
+    }
+    assert_eq!(bed.names(), ["1.snap"]);
+}
+
+fn a_new_file_that_is_not_finished_leaves_nothing(bed: &Bed) {
+    bed.disk.replace(&bed.path("1.snap"), b"old").unwrap();
+    for len in [0, 5, 3 << 20] {
+        let mut file = bed.disk.create(&bed.path("1.snap")).unwrap();
+        file.append(&bytes(len)).unwrap();
+        drop(file);
+        assert_eq!(bed.names(), ["1.snap"]);
+    }
+    let mut file = bed.disk.create(&bed.path("1.snap")).unwrap();
+    file.append(&bytes(5)).unwrap();
+    assert_eq!(file.finish(&[1; 6]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // A directory with content is in the way of the rename.
+    bed.disk.create_dir_all(&bed.path("dir/inside")).unwrap();
+    bed.disk.create(&bed.path("dir")).unwrap().finish(b"").unwrap_err();
+    assert_eq!(bed.names(), ["1.snap", "dir"]);
+    assert_eq!(bed.content("1.snap"), b"old");
+}
+
+fn a_new_file_is_written_over_what_an_earlier_crash_left(bed: &Bed) {
+    bed.disk.replace(&bed.path("1.snap.tmp"), &[9; 9000]).unwrap();
+    let mut file = bed.disk.create(&bed.path("1.snap")).unwrap();
+    file.append(b"short").unwrap();
+    file.finish(b"").unwrap();
+    assert_eq!(bed.content("1.snap"), b"short");
+    assert_eq!(bed.names(), ["1.snap"]);
+}
+
+fn a_mapping_is_the_content_and_outlives_the_name(bed: &Bed) {
+    for len in [0, 1, 4096, 10_000] {
+        bed.disk.replace(&bed.path("1.snap"), &bytes(len)).unwrap();
+        let region = bed.disk.map(&bed.path("1.snap")).unwrap();
+        region.will_need(0..len);
+        region.touch(0..len).unwrap();
+        region.touch(len / 2..len / 2).unwrap();
+        assert_eq!(region.touch(0..len + 1).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(*region, *bytes(len));
+        assert!(region.as_ptr().addr().is_multiple_of(BLOCK));
+        bed.disk.replace(&bed.path("1.snap"), b"next").unwrap();
+        bed.disk.unlink(&bed.path("1.snap")).unwrap();
+        region.touch(0..len).unwrap();
+        assert_eq!(*region, *bytes(len));
+        assert!(!region.is_poisoned());
+    }
+}
+
 fn listing_is_sorted_and_follows_unlink_and_rename(bed: &Bed) {
     for (name, len) in [("b", 5), ("a", 0), ("c", 4097)] {
         bed.disk.replace(&bed.path(name), &vec![1; len]).unwrap();
@@ -274,12 +369,14 @@ fn what_is_missing_is_not_found(bed: &Bed) {
     let results = [
         bed.disk.read(&file).map(drop),
         bed.disk.open_log(&file).map(drop),
+        bed.disk.map(&file).map(drop),
         bed.disk.unlink(&file),
         bed.disk.rename(&file, &bed.path("other")),
         bed.disk.list(&file).map(drop),
         bed.disk.sync_dir(&file),
         bed.disk.replace(&inside, b"x"),
         bed.disk.prepare(&inside, 4096),
+        bed.disk.create(&inside).map(drop),
         bed.disk.lock(&inside, "x").map(drop),
     ];
     for (i, result) in results.into_iter().enumerate() {
@@ -296,6 +393,8 @@ fn a_file_is_no_directory_and_a_directory_no_file(bed: &Bed) {
     bed.disk.create_dir_all(&bed.path("file/dir")).unwrap_err();
     bed.disk.read(&bed.path("dir")).unwrap_err();
     bed.disk.open_log(&bed.path("dir")).unwrap_err();
+    bed.disk.map(&bed.path("dir")).unwrap_err();
+    bed.disk.create(&bed.path("file/x")).unwrap_err();
     bed.disk.rename(&bed.path("file"), &bed.path("dir/file")).unwrap_err();
     assert_eq!(bed.names(), ["dir", "file"]);
 }
@@ -340,6 +439,11 @@ suite! { posix uring sim trickle_sim trickle_posix: {
     log_writes_read_back_and_touch_nothing_else
     log_writes_stay_within_the_prepared_length
     an_open_log_survives_renaming_and_removal
+    a_new_file_appears_when_it_is_finished_and_not_before
+    the_head_of_a_new_file_is_written_last
+    a_new_file_that_is_not_finished_leaves_nothing
+    a_new_file_is_written_over_what_an_earlier_crash_left
+    a_mapping_is_the_content_and_outlives_the_name
     listing_is_sorted_and_follows_unlink_and_rename
     what_is_missing_is_not_found
     a_file_is_no_directory_and_a_directory_no_file

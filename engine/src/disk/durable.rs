@@ -2,21 +2,27 @@
 //! what is tested by crashes is what runs.
 
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Disk, invalid};
 
-/// The single steps that the sequences are made of, beside those of [`Disk`].
-pub(super) trait Steps: Disk {
+/// The single steps that the sequences are made of, beside those of [`Disk`]. Clones are the same disk.
+pub(super) trait Steps: Disk + Clone {
     /// A file open for writing.
-    type File;
+    type File: Debug + Send;
 
     /// Creates a file, or empties the one of that name.
-    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    fn create_file(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Makes content and length of a file durable.
     fn sync_file(&self, file: &mut Self::File) -> io::Result<()>;
+
+    /// Removes a file that was created and is not wanted; one that has this name by now for another reason may stay.
+    fn discard(&self, path: &Path, _file: &Self::File) -> io::Result<()> {
+        self.unlink(path)
+    }
 
     /// Creates a directory; one that exists is left as it is.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
@@ -25,26 +31,58 @@ pub(super) trait Steps: Disk {
     fn exists(&self, path: &Path) -> io::Result<bool>;
 }
 
+/// A new file under its temporary name. Dropping it removes the file; only a crash leaves it behind, and then it is
+/// removed at the next open.
+#[derive(Debug)]
+pub(super) struct Draft<D: Steps> {
+    disk: D,
+    path: PathBuf,
+    temporary: PathBuf,
+    file: D::File,
+    is_named: bool,
+}
+
+impl<D: Steps> Draft<D> {
+    /// Creates the file that will have this name, empty.
+    pub(super) fn create(disk: &D, path: &Path) -> io::Result<Self> {
+        let temporary = temporary_of(path)?;
+        let file = disk.create_file(&temporary)?;
+        Ok(Self { disk: disk.clone(), path: path.to_owned(), temporary, file, is_named: false })
+    }
+
+    /// Where the file is now.
+    pub(super) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Makes the file durable, and then puts it in place of whatever has its name, durably.
+    pub(super) fn publish(mut self) -> io::Result<()> {
+        self.disk.sync_file(&mut self.file)?;
+        self.disk.rename(&self.temporary, &self.path)?;
+        self.is_named = true;
+        self.disk.sync_dir(parent_of(&self.path))
+    }
+}
+
+impl<D: Steps> Drop for Draft<D> {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // Whatever went wrong before is the error to tell.
+            self.disk.discard(&self.temporary, &self.file).ok();
+        }
+    }
+}
+
 /// Puts a file that `fill` writes in place of whatever has that name: complete, or not at all. An error leaves no
-/// temporary file behind, except that of a crash.
+/// temporary file behind.
 pub(super) fn replace_with<D: Steps>(
     disk: &D,
     path: &Path,
     fill: impl FnOnce(&mut D::File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let temporary = temporary_of(path)?;
-    let write = || {
-        let mut file = disk.create(&temporary)?;
-        fill(&mut file)?;
-        disk.sync_file(&mut file)?;
-        disk.rename(&temporary, path)
-    };
-    if let Err(error) = write() {
-        // The first error is the one to tell; what stays behind is removed at the next open.
-        disk.unlink(&temporary).ok();
-        return Err(error);
-    }
-    disk.sync_dir(parent_of(path))
+    let mut draft = Draft::create(disk, path)?;
+    fill(&mut draft.file)?;
+    draft.publish()
 }
 
 /// Creates a directory and those above it, from the top down, each durable before the next.

@@ -10,12 +10,15 @@ mod conformance;
 mod direct;
 mod durable;
 mod log;
+mod map;
 mod posix;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod stream;
 mod uring;
 
 pub use buf::{AlignedBuf, BLOCK, FileBytes};
+pub use map::Region;
 pub use posix::Posix;
 pub use uring::Uring;
 
@@ -62,6 +65,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens an existing prepared file for writing in place.
     fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
+    /// Begins a new file that is written front to back under a temporary name; it appears when it is finished.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+
+    /// Maps a finished file that never changes. Reading goes through [`Region::touch`] first.
+    fn map(&self, path: &Path) -> io::Result<Region>;
+
     /// Removes a file. Durable after [`Disk::sync_dir`].
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
@@ -94,6 +103,17 @@ pub trait LogFile: Debug + Send {
 
     /// Makes all earlier writes durable.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file in the making. Dropping it removes the temporary file.
+pub trait NewFile: Debug + Send {
+    /// Appends bytes. They are gathered and written in pieces, one at a time; the caller paces the pieces. After an
+    /// error the file is gone, and every later call is an error.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes `head` over the first bytes, which were appended before, syncs the file, puts it in place of whatever
+    /// has its name, and syncs the directory. An error leaves no temporary file behind.
+    fn finish(self: Box<Self>, head: &[u8]) -> io::Result<()>;
 }
 
 /// A held lock; dropping it releases it, after the last write in flight has ended.

@@ -1,6 +1,7 @@
 //! The disk by plain system calls: `pwritev2`, `fdatasync`, `flock`.
 //!
-//! Log files go past the page cache where the file system takes it; everything else is written through it and synced.
+//! Log files and streamed files go past the page cache where the file system takes it; everything else is written
+//! through it and synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -14,11 +15,12 @@ use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use super::direct::DirectFile;
 use super::durable::{self, Steps, check_rename, parent_of};
 use super::log::{Device, Log};
-use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, held_by, invalid};
+use super::stream::Stream;
+use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, held_by, invalid, map};
 
-/// Zeros are written in pieces of this many bytes, one at a time: large enough for the bandwidth of the device, small
-/// enough that a log sync never waits behind a full queue.
-const ZERO_LEN: usize = 1 << 20;
+/// Zeros and streamed files are written in pieces of this many bytes, one at a time: large enough for the bandwidth of
+/// the device, small enough that a log sync never waits behind a full queue.
+const PIECE_LEN: usize = 1 << 20;
 
 /// A lock is tried this often, this far apart: a predecessor that is being killed may have a write in flight.
 const LOCK_TRIES: u32 = 20;
@@ -89,6 +91,15 @@ impl Disk for Posix {
         Ok(Box::new(Log::new(SystemCalls(file), len)))
     }
 
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let stream = Stream::create(self, path, PIECE_LEN, |temporary| Ok(SystemCalls(open_prepared(temporary)?.0)))?;
+        Ok(Box::new(stream))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        Region::of(File::open(path)?)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -109,12 +120,16 @@ impl Disk for Posix {
     fn name(&self) -> &'static str {
         "posix"
     }
+
+    fn notes(&self) -> Vec<String> {
+        map::notes()
+    }
 }
 
 impl Steps for Posix {
     type File = File;
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create_file(&self, path: &Path) -> io::Result<File> {
         File::create(path)
     }
 
@@ -168,7 +183,7 @@ impl Device for SystemCalls {
     }
 }
 
-/// Opens a prepared file for writing in place; gives its length too.
+/// Opens an existing file for writing in place; gives its length too.
 pub(super) fn open_prepared(path: &Path) -> io::Result<(DirectFile, u64)> {
     let file = OpenOptions::new().write(true).open(path)?;
     let len = file.metadata()?.len();
@@ -213,11 +228,11 @@ fn check_space(dir: &Path, len: u64) -> io::Result<()> {
 
 fn fill_with_zeros(file: &File, len: u64) -> io::Result<()> {
     let mut log = Log::new(SystemCalls(DirectFile::new(file.try_clone()?)?), len);
-    let mut zeros = AlignedBuf::zeroed(ZERO_LEN);
+    let mut zeros = AlignedBuf::zeroed(PIECE_LEN);
     let mut offset = 0;
     while offset < len {
         if let Ok(rest) = usize::try_from(len - offset) {
-            zeros.resize(rest.min(ZERO_LEN));
+            zeros.resize(rest.min(PIECE_LEN));
         }
         log.write(offset, &zeros, false)?;
         offset += zeros.len() as u64;

@@ -37,7 +37,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::direct::DirectFile;
 use super::log::{Device, Log};
 use super::posix::{open_prepared, take_lock};
-use super::{Disk, Entry, FileBytes, Lock, LogFile, Posix};
+use super::{Disk, Entry, FileBytes, Lock, LogFile, NewFile, Posix, Region};
 
 /// Room in the submission queue. One operation at a time needs one; the rest is what a ring of that kind costs anyway.
 const RING_ENTRIES: u32 = 8;
@@ -119,6 +119,14 @@ impl Disk for Uring {
         Ok(Box::new(Log::new(RingFile { file, ring: Arc::clone(&self.ring) }, len)))
     }
 
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Posix.create(path)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        Posix.map(path)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         Posix.unlink(path)
     }
@@ -148,7 +156,7 @@ impl Disk for Uring {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.lock().clone()
+        [self.notes.lock().clone(), Posix.notes()].concat()
     }
 }
 

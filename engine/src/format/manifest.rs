@@ -1,9 +1,9 @@
-//! The manifest: which store this is, where its log begins, and what was lost from it.
+//! The manifest: which store this is, which snapshots live, where the log begins, and what was lost from it.
 
-use super::{FormatError, StoreId, checksum_around, put_front};
+use super::{FormatError, StoreId, checksum_around, pad8, put_front};
 use crate::model::Lsn;
 use std::mem::{offset_of, size_of};
-use zerocopy::little_endian::{I64, U32, U64};
+use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The first bytes of a manifest.
@@ -11,7 +11,7 @@ pub const MAGIC: [u8; 8] = *b"kymo-man";
 /// The version this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// In front of the losses.
+/// In front of the records: losses, then snapshots, then frees.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ManifestHeader {
@@ -27,10 +27,14 @@ pub struct ManifestHeader {
     pub generation: U64,
     /// The number of the first segment that is needed.
     pub log_floor: U64,
-    /// No row of the log above the floor has an LSN below this one.
-    pub floor_lsn: U64,
+    /// The highest LSN whose row is in a snapshot, or was dropped: replay passes over all up to it.
+    pub snapshot_lsn: U64,
     /// Losses that follow.
     pub losses: U32,
+    /// Snapshots that follow.
+    pub snapshots: U32,
+    /// Frees that follow.
+    pub frees: U32,
     /// Zero.
     pub reserved: U32,
 }
@@ -53,8 +57,44 @@ pub struct LossRecord {
     pub time: I64,
 }
 
+/// A snapshot that lives.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct SnapshotRecord {
+    /// The UTC day of its slots, in days since 1970-01-01.
+    pub partition: I64,
+    /// The lowest LSN that it may hold.
+    pub lsn_lo: U64,
+    /// The highest LSN that it may hold.
+    pub lsn_hi: U64,
+    /// Bytes of the file.
+    pub file_len: U64,
+    /// The checksum that stands in its header.
+    pub header_crc: U32,
+    /// How often this range of LSNs was written again.
+    pub edition: U32,
+}
+
+/// A free that some snapshot is older than; the names of its selector follow as in the log, padded to eight bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct FreeRecord {
+    /// Its LSN.
+    pub lsn: U64,
+    /// Runs that ended before this time are gone, in unix seconds.
+    pub to: I64,
+    /// Names of the selector.
+    pub parts: U32,
+    /// Bytes of the names with their lengths and padding.
+    pub names_len: U32,
+}
+
 const _: () = assert!(
-    size_of::<ManifestHeader>() == 64 && offset_of!(ManifestHeader, losses) == 56 && size_of::<LossRecord>() == 48
+    size_of::<ManifestHeader>() == 72
+        && offset_of!(ManifestHeader, losses) == 56
+        && size_of::<LossRecord>() == 48
+        && size_of::<SnapshotRecord>() == 40
+        && size_of::<FreeRecord>() == 24
 );
 
 /// A part of the log that is gone.
@@ -74,6 +114,34 @@ pub struct Loss {
     pub time: i64,
 }
 
+/// A snapshot that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSnapshot {
+    /// The UTC day of its slots, in days since 1970-01-01.
+    pub partition: i64,
+    /// The lowest LSN that it may hold.
+    pub lsn_lo: Lsn,
+    /// The highest LSN that it may hold.
+    pub lsn_hi: Lsn,
+    /// Bytes of the file.
+    pub file_len: u64,
+    /// The checksum that stands in its header.
+    pub header_crc: u32,
+    /// How often this range of LSNs was written again; part of the file's name.
+    pub edition: u32,
+}
+
+/// Everything of a selector that ended before a time is gone, as far as lower LSNs wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// The time, in unix seconds.
+    pub to: i64,
+    /// Cluster, host, component, subcomponent: as many as are named.
+    pub selector: Vec<String>,
+}
+
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -83,20 +151,33 @@ pub struct Manifest {
     pub generation: u64,
     /// The number of the first segment that is needed.
     pub log_floor: u64,
-    /// No row at or above the floor has a lower LSN; the next LSN of the store is never below it.
-    pub floor_lsn: Lsn,
+    /// The highest LSN whose row is in a snapshot or was dropped; the next LSN of the store is above it.
+    pub snapshot_lsn: Lsn,
     /// What was lost, oldest first.
     pub losses: Vec<Loss>,
+    /// The snapshots, by partition and then by LSN.
+    pub snapshots: Vec<LiveSnapshot>,
+    /// Frees that are younger than some snapshot, by LSN.
+    pub frees: Vec<Free>,
 }
 
 impl Manifest {
     /// The manifest of a store that has nothing yet.
     pub fn new(store: StoreId) -> Self {
-        Self { store, generation: 1, log_floor: 1, floor_lsn: Lsn(1), losses: Vec::new() }
+        Self {
+            store,
+            generation: 1,
+            log_floor: 1,
+            snapshot_lsn: Lsn(0),
+            losses: Vec::new(),
+            snapshots: Vec::new(),
+            frees: Vec::new(),
+        }
     }
 
     /// The file's content.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let count = |len: usize| U32::new(u32::try_from(len).unwrap_or(u32::MAX));
         let header = ManifestHeader {
             magic: MAGIC,
             version: VERSION.into(),
@@ -104,8 +185,10 @@ impl Manifest {
             store: self.store.0,
             generation: self.generation.into(),
             log_floor: self.log_floor.into(),
-            floor_lsn: self.floor_lsn.0.into(),
-            losses: u32::try_from(self.losses.len()).unwrap_or(u32::MAX).into(),
+            snapshot_lsn: self.snapshot_lsn.0.into(),
+            losses: count(self.losses.len()),
+            snapshots: count(self.snapshots.len()),
+            frees: count(self.frees.len()),
             reserved: 0.into(),
         };
         let mut bytes = header.as_bytes().to_vec();
@@ -119,6 +202,33 @@ impl Manifest {
                 time: I64::new(loss.time),
             };
             bytes.extend_from_slice(record.as_bytes());
+        }
+        for snapshot in &self.snapshots {
+            let record = SnapshotRecord {
+                partition: I64::new(snapshot.partition),
+                lsn_lo: snapshot.lsn_lo.0.into(),
+                lsn_hi: snapshot.lsn_hi.0.into(),
+                file_len: snapshot.file_len.into(),
+                header_crc: snapshot.header_crc.into(),
+                edition: snapshot.edition.into(),
+            };
+            bytes.extend_from_slice(record.as_bytes());
+        }
+        for free in &self.frees {
+            let mut names = Vec::new();
+            for name in &free.selector {
+                names.extend_from_slice(U16::new(u16::try_from(name.len()).unwrap_or(u16::MAX)).as_bytes());
+                names.extend_from_slice(name.as_bytes());
+            }
+            names.resize(pad8(names.len()), 0);
+            let record = FreeRecord {
+                lsn: free.lsn.0.into(),
+                to: I64::new(free.to),
+                parts: count(free.selector.len()),
+                names_len: count(names.len()),
+            };
+            bytes.extend_from_slice(record.as_bytes());
+            bytes.extend_from_slice(&names);
         }
         let hole = offset_of!(ManifestHeader, crc);
         let crc = U32::new(checksum_around(&bytes, hole));
@@ -140,33 +250,66 @@ impl Manifest {
         if header.version.get() != VERSION {
             return Err(FormatError::Version { kind: "manifest", found: header.version.get(), known: VERSION });
         }
-        let count = header.losses.get() as usize;
-        let (losses, end) = <[LossRecord]>::ref_from_prefix_with_elems(rest, count)
+        let (losses, rest) = <[LossRecord]>::ref_from_prefix_with_elems(rest, header.losses.get() as usize)
             .map_err(|_| FormatError::Field("manifest has more losses than bytes"))?;
-        if !end.is_empty() || header.reserved.get() != 0 || header.log_floor.get() == 0 {
+        let (snapshots, mut rest) =
+            <[SnapshotRecord]>::ref_from_prefix_with_elems(rest, header.snapshots.get() as usize)
+                .map_err(|_| FormatError::Field("manifest has more snapshots than bytes"))?;
+        let mut frees = Vec::new();
+        for _ in 0..header.frees.get() {
+            let (free, after) = check_free(rest)?;
+            frees.push(free);
+            rest = after;
+        }
+        if !rest.is_empty() || header.reserved.get() != 0 || header.log_floor.get() == 0 {
             return Err(FormatError::Field(
-                "manifest has bytes behind its losses, or reserved bytes that are not zero",
+                "manifest has bytes behind its records, or reserved bytes that are not zero",
             ));
         }
-        let losses = losses
-            .iter()
-            .map(|record| Loss {
-                seq: record.seq.get(),
-                offset: record.offset.get(),
-                bytes: record.bytes.get(),
-                first_lsn: Lsn(record.first_lsn.get()),
-                last_lsn: Some(Lsn(record.last_lsn.get())).filter(|lsn| lsn.0 != 0),
-                time: record.time.get(),
-            })
-            .collect();
+        let losses = losses.iter().map(|record| Loss {
+            seq: record.seq.get(),
+            offset: record.offset.get(),
+            bytes: record.bytes.get(),
+            first_lsn: Lsn(record.first_lsn.get()),
+            last_lsn: Some(Lsn(record.last_lsn.get())).filter(|lsn| lsn.0 != 0),
+            time: record.time.get(),
+        });
+        let snapshots = snapshots.iter().map(|record| LiveSnapshot {
+            partition: record.partition.get(),
+            lsn_lo: Lsn(record.lsn_lo.get()),
+            lsn_hi: Lsn(record.lsn_hi.get()),
+            file_len: record.file_len.get(),
+            header_crc: record.header_crc.get(),
+            edition: record.edition.get(),
+        });
         Ok(Self {
             store: StoreId(header.store),
             generation: header.generation.get(),
             log_floor: header.log_floor.get(),
-            floor_lsn: Lsn(header.floor_lsn.get()),
-            losses,
+            snapshot_lsn: Lsn(header.snapshot_lsn.get()),
+            losses: losses.collect(),
+            snapshots: snapshots.collect(),
+            frees,
         })
     }
+}
+
+fn check_free(bytes: &[u8]) -> Result<(Free, &[u8]), FormatError> {
+    const SHORT: FormatError = FormatError::Field("manifest ends within a free");
+    let (record, rest) = FreeRecord::read_from_prefix(bytes).map_err(|_| SHORT)?;
+    let (mut names, rest) = rest.split_at_checked(record.names_len.get() as usize).ok_or(SHORT)?;
+    let mut selector = Vec::new();
+    for _ in 0..record.parts.get().min(4) {
+        let (len, after) = U16::read_from_prefix(names).map_err(|_| SHORT)?;
+        let (name, after) = after.split_at_checked(usize::from(len.get())).ok_or(SHORT)?;
+        names = after;
+        let name = std::str::from_utf8(name).map_err(|_| FormatError::Field("name is not UTF-8"))?;
+        selector.push(name.to_owned());
+    }
+    if record.parts.get() > 4 || names.len() >= 8 || names.iter().any(|&byte| byte != 0) {
+        return Err(FormatError::Field("free has more than its names"));
+    }
+    Ok((Free { lsn: Lsn(record.lsn.get()), to: record.to.get(), selector }, rest))
 }
 
 #[cfg(test)]
@@ -184,6 +327,17 @@ mod tests {
             last_lsn: None,
             time: 1_700_000_000,
         });
+        manifest.snapshots.push(LiveSnapshot {
+            partition: -3,
+            lsn_lo: Lsn(1),
+            lsn_hi: Lsn(98),
+            file_len: 12345,
+            header_crc: 0xdead_beef,
+            edition: 2,
+        });
+        let selector = vec!["alpha".to_owned(), "n1".to_owned()];
+        manifest.frees.push(Free { lsn: Lsn(98), to: -600, selector });
+        manifest.frees.push(Free { lsn: Lsn(99), to: 0, selector: Vec::new() });
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::check(&bytes), Ok(manifest));
         for at in 0..bytes.len() {
@@ -200,7 +354,7 @@ mod tests {
         let mut expected = b"kymo-man\x01\0\0\0".to_vec();
         expected.extend(0_u32.to_le_bytes());
         expected.extend([0xab; 16]);
-        for field in [1_u64, 1, 1, 0] {
+        for field in [1_u64, 1, 0, 0, 0] {
             expected.extend(field.to_le_bytes());
         }
         let crc = checksum_around(&expected, 12);

@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod manifest;
 pub mod segment;
+pub mod snapshot;
 
 #[cfg(target_endian = "big")]
 compile_error!("columns in kymo's files are native little-endian f64: a big-endian machine would read them wrongly");

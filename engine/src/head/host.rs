@@ -3,11 +3,12 @@
 use super::runs::RunTable;
 use crate::format::frame::{RecordHeader, Row};
 use crate::model::Lsn;
-use crate::names::{Key, Layout};
+use crate::names::Layout;
 use crate::slot::Run;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// A host: its names, and its state behind a lock that is never held while something waits.
@@ -31,22 +32,31 @@ pub struct HostState {
     /// What new samples are placed by.
     pub runs: RunTable,
     rows: Vec<HeadRow>,
-    /// Runs that were freed: what a lower LSN wrote to them is gone.
-    freed: HashMap<(u32, Run), Lsn, foldhash::fast::RandomState>,
+    /// Whether the runs that snapshots hold are in `runs`.
+    pub seeded: bool,
 }
 
 /// The records of a frame, kept for the rows in it.
 #[derive(Debug)]
 pub struct RowsFrame {
     words: Box<[u64]>,
+    /// Bytes of all frames that live.
+    gauge: Arc<AtomicU64>,
+}
+
+impl Drop for RowsFrame {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.heap_bytes() as u64, Ordering::Relaxed);
+    }
 }
 
 impl RowsFrame {
-    /// Copies the records of a frame.
-    pub fn of_records(records: &[u8]) -> Self {
+    /// Copies the records of a frame. `gauge` counts the bytes of all frames that live.
+    pub fn of_records(records: &[u8], gauge: &Arc<AtomicU64>) -> Self {
         let mut words = vec![0_u64; records.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut words)[..records.len()].copy_from_slice(records);
-        Self { words: words.into() }
+        gauge.fetch_add(words.len() as u64 * 8, Ordering::Relaxed);
+        Self { words: words.into(), gauge: Arc::clone(gauge) }
     }
 
     /// The row whose record begins at an offset. Rows are linked after they were parsed once, so this finds one.
@@ -99,16 +109,20 @@ impl SlotRun {
         self.values[at] = value;
     }
 
-    /// The instant of the slot after the last one, plus the half interval by which a sample may be early.
-    fn end(&self) -> i64 {
-        let slots = self.first_slot.saturating_add(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
-        self.run.nominal(slots)
+    /// The slot after the last one.
+    pub fn end_slot(&self) -> u32 {
+        self.first_slot.saturating_add(u32::try_from(self.values.len()).unwrap_or(u32::MAX))
+    }
+
+    /// When the run ended for the predecessor: the instant for which the slot after the last one stands.
+    pub fn end(&self) -> i64 {
+        self.run.nominal(self.end_slot())
     }
 }
 
 impl HostState {
     pub(super) fn new(layout: Arc<Layout>) -> Self {
-        Self { layout, runs: RunTable::default(), rows: Vec::new(), freed: HashMap::default() }
+        Self { layout, runs: RunTable::default(), rows: Vec::new(), seeded: false }
     }
 
     /// Links a durable row. Rows come in LSN order.
@@ -121,19 +135,15 @@ impl HostState {
         self.rows.is_empty()
     }
 
-    /// The stored slots of some series, per series the runs by rising start.
-    pub fn collect(&self, ordinals: &[u32]) -> Vec<Vec<SlotRun>> {
-        self.collect_below(ordinals, Lsn(u64::MAX))
-    }
-
-    fn collect_below(&self, ordinals: &[u32], limit: Lsn) -> Vec<Vec<SlotRun>> {
+    /// The slots of some series that rows in a range of LSNs hold, per series the runs by rising start.
+    pub fn collect(&self, ordinals: &[u32], lsns: Range<Lsn>) -> Vec<Vec<SlotRun>> {
         let mut series = vec![Vec::<SlotRun>::new(); ordinals.len()];
-        for head_row in self.rows.iter().take_while(|row| row.lsn < limit) {
+        for head_row in self.rows.iter().filter(|row| lsns.contains(&row.lsn)) {
             let Some(row) = head_row.frame.row(head_row.offset) else { continue };
             let run = Run { start: row.start(), frequency: row.frequency() };
             for (&ordinal, runs) in ordinals.iter().zip(&mut series) {
                 let value = row.value(ordinal);
-                if value.is_nan() || self.is_freed(ordinal, run, head_row.lsn) {
+                if value.is_nan() {
                     continue;
                 }
                 match runs.iter_mut().rfind(|known| known.run == run) {
@@ -148,65 +158,16 @@ impl HostState {
         series
     }
 
-    #[inline]
-    fn is_freed(&self, ordinal: u32, run: Run, lsn: Lsn) -> bool {
-        !self.freed.is_empty() && self.freed.get(&(ordinal, run)).is_some_and(|&freed| lsn < freed)
+    /// The rows up to an LSN, cheaply: what a snapshot takes while writing goes on.
+    pub fn rows_up_to(&self, lsn: Lsn) -> Vec<HeadRow> {
+        self.rows.iter().take_while(|row| row.lsn <= lsn).cloned().collect()
     }
 
-    /// The runs that ended before `to`, of the series that `selects` names, as far as rows below `lsn` wrote them.
-    pub fn ended_before(&self, selects: impl Fn(&Key) -> bool, to: i64, lsn: Lsn) -> Vec<(u32, Run)> {
-        let ordinals: Vec<u32> =
-            (0_u32..).zip(self.layout.keys()).filter(|(_, key)| selects(key)).map(|(ordinal, _)| ordinal).collect();
-        let series = self.collect_below(&ordinals, lsn);
-        let ended = ordinals.into_iter().zip(series).flat_map(|(ordinal, runs)| {
-            runs.into_iter().filter(|run| run.end() < to).map(move |run| (ordinal, run.run))
-        });
-        ended.collect()
-    }
-
-    /// Takes away what [`HostState::ended_before`] gives. The same rows and the same call give the same result, at
-    /// replay too.
-    pub fn free(&mut self, selects: impl Fn(&Key) -> bool, to: i64, lsn: Lsn) {
-        let ended = self.ended_before(selects, to, lsn);
-        if ended.is_empty() {
-            return;
-        }
-        for (ordinal, run) in ended {
-            self.freed.insert((ordinal, run), lsn);
-            self.runs.forget(ordinal, run);
-        }
-        self.drop_rows(|_| false);
-    }
-
-    /// Drops the rows below an LSN, and the frees that only hid those.
-    pub fn drop_below(&mut self, lsn: Lsn) {
-        self.drop_rows(|row| row.lsn < lsn);
-    }
-
-    /// Drops the rows that `drop` names and those of which nothing is left.
-    fn drop_rows(&mut self, drop: impl Fn(&HeadRow) -> bool) {
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.retain(|head_row| {
-            let Some(row) = head_row.frame.row(head_row.offset) else { return false };
-            let run = Run { start: row.start(), frequency: row.frequency() };
-            !drop(head_row) && row.present().any(|(ordinal, _)| !self.is_freed(ordinal, run, head_row.lsn))
-        });
-        let oldest = rows.first().map_or(Lsn(u64::MAX), |row| row.lsn);
-        self.freed.retain(|_, &mut freed| freed > oldest);
-        self.rows = rows;
-    }
-
-    /// Calls `visit` with what is left of each row: run, slot, ordinals and values.
-    pub fn for_each_row(&self, mut visit: impl FnMut(Run, u32, &[u32], &[f64])) {
-        for head_row in &self.rows {
-            let Some(row) = head_row.frame.row(head_row.offset) else { continue };
-            let run = Run { start: row.start(), frequency: row.frequency() };
-            let left = row.present().filter(|&(ordinal, _)| !self.is_freed(ordinal, run, head_row.lsn));
-            let (ordinals, values): (Vec<u32>, Vec<f64>) = left.unzip();
-            if !ordinals.is_empty() {
-                visit(run, row.slot(), &ordinals, &values);
-            }
-        }
+    /// Drops the rows up to an LSN.
+    pub fn drop_up_to(&mut self, lsn: Lsn) {
+        let count = self.rows.partition_point(|row| row.lsn <= lsn);
+        self.rows.drain(..count);
+        self.rows.shrink_to(self.rows.len() * 2);
     }
 
     /// Rows that are linked.
@@ -216,6 +177,6 @@ impl HostState {
 
     /// Bytes of heap without names and without the frames, which rows share.
     pub fn heap_bytes(&self) -> usize {
-        self.runs.heap_bytes() + self.rows.capacity() * size_of::<HeadRow>() + self.freed.allocation_size()
+        self.runs.heap_bytes() + self.rows.capacity() * size_of::<HeadRow>()
     }
 }

@@ -25,6 +25,11 @@ pub struct RunTable {
 }
 
 impl RunTable {
+    /// Heap of a run that is kept, in bytes.
+    pub const NODE_BYTES: usize = size_of::<Node>();
+    /// Heap of a bucket that leads series on to a new run, with its control byte.
+    pub const MOVE_BYTES: usize = size_of::<((u32, Run), u32)>() + 1;
+
     /// The place of a sample; `None` where there is no room for one (see [`slot::place`]).
     #[inline]
     pub fn place(&self, ordinal: u32, time: i64, frequency: u32) -> Option<(Run, u32)> {
@@ -110,21 +115,9 @@ impl RunTable {
         at
     }
 
-    /// Forgets a run of a series.
-    pub fn forget(&mut self, ordinal: u32, run: Run) {
-        let Some(&head) = self.newest.get(ordinal as usize) else { return };
-        let kept: Vec<Written> = self.runs(ordinal).filter(|written| written.run != run).collect();
-        let mut chain = NONE;
-        for written in kept.into_iter().rev() {
-            chain = self.push(written, chain);
-        }
-        if head != NONE {
-            self.newest[ordinal as usize] = chain;
-        }
-    }
-
     /// Drops nodes that no series uses, and runs that ended before `keep_after`, when enough has gathered to pay.
-    /// The newest run of a series is kept: it holds the phase.
+    /// The newest run of a series is kept: it holds the phase. So is the newest that ended before `keep_after`: what
+    /// comes late must not be placed over it.
     pub fn compact(&mut self, keep_after: i64) {
         if self.nodes.len() <= self.compact_at {
             return;
@@ -141,10 +134,10 @@ impl RunTable {
                     chain = known;
                     break;
                 }
-                if !path.is_empty() && node.written.run.span_end() <= keep_after {
+                path.push((at, node.written));
+                if node.written.run.span_end() <= keep_after {
                     break;
                 }
-                path.push((at, node.written));
                 at = node.older;
             }
             for &(old, written) in path.iter().rev() {
@@ -188,8 +181,18 @@ mod tests {
         }
         assert_eq!(table.nodes.len(), 100);
         table.compact(98_000);
-        assert_eq!(starts(&table, 7), [99_000, 98_000]);
-        assert_eq!(table.nodes.len(), 2);
+        assert_eq!(starts(&table, 7), [99_000, 98_000, 97_000]);
+        assert_eq!(table.nodes.len(), 3);
+    }
+
+    #[test]
+    fn a_late_sample_is_not_placed_over_a_run_that_ended_before_the_late_window() {
+        let mut table = RunTable::default();
+        table.record(0, Run { start: 0, frequency: 1 }, 511);
+        table.record(0, Run { start: 1000, frequency: 1 }, 3);
+        table.compact(900);
+        let (run, _) = table.place(0, 950, 1).unwrap();
+        assert!(run.start >= 512, "{run:?}");
     }
 
     proptest! {
@@ -203,11 +206,7 @@ mod tests {
             for (ordinal, start, slot, what) in steps {
                 let run = Run { start: start * 10, frequency: 1 };
                 match what {
-                    0 => {
-                        table.forget(ordinal, run);
-                        lists.entry(ordinal).or_default().remove(&run);
-                    }
-                    1 => table.compact(i64::MIN),
+                    0 | 1 => table.compact(i64::MIN),
                     _ => {
                         table.record(ordinal, run, slot);
                         lists.entry(ordinal).or_default().entry(run).or_default();

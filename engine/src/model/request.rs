@@ -113,6 +113,9 @@ pub enum SeriesError {
         /// The metric's seconds.
         frequency: i64,
     },
+    /// A file that holds a part of the answer is damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// The answer would have more points than a request may ask for.
     #[error("the answer has more than {limit} points: ask for a shorter range or a coarser resolution")]
     TooManyPoints {

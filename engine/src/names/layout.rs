@@ -89,6 +89,11 @@ impl Layout {
         self.encoded_len
     }
 
+    /// Bytes of heap, without the names, which layouts share.
+    pub fn heap_bytes(&self) -> usize {
+        self.keys.capacity() * size_of::<Key>() + self.index.allocation_size()
+    }
+
     /// The ordinal of a series.
     #[inline]
     pub fn find(&self, name: KeyName<'_>) -> Option<u32> {

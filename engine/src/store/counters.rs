@@ -19,10 +19,50 @@ const NAME_MAX: usize = 64;
 pub(super) struct Counters {
     pub(super) rows: AtomicU64,
     pub(super) samples: AtomicU64,
-    pub(super) head_bytes: AtomicU64,
+    pub(super) snapshots: JobCounters,
+    pub(super) merges: JobCounters,
+    pub(super) job_failures: AtomicU64,
     commit_micros: Histogram<{ SECONDS.len() }>,
     commit_bytes: Histogram<{ BYTES.len() }>,
     refusals: Mutex<HashMap<RefusalKey, u64, foldhash::fast::RandomState>>,
+}
+
+/// What a kind of job has done.
+#[derive(Debug, Default)]
+pub(super) struct JobCounters {
+    hosts: AtomicU64,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl JobCounters {
+    pub(super) fn host(&self) {
+        self.hosts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn file(&self, bytes: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Work on files since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobStats {
+    /// Hosts whose rows went into snapshots: the progress of the job that runs.
+    pub snapshot_hosts: u64,
+    /// Snapshot files that were finished.
+    pub snapshot_files: u64,
+    /// Bytes of them.
+    pub snapshot_bytes: u64,
+    /// Hosts that were merged.
+    pub merge_hosts: u64,
+    /// Merged files that were finished.
+    pub merge_files: u64,
+    /// Bytes of them.
+    pub merge_bytes: u64,
+    /// Jobs that failed; they are tried again.
+    pub failures: u64,
 }
 
 #[derive(Debug)]
@@ -107,6 +147,19 @@ impl Counters {
             *refusals.entry(key).or_default() += 1;
         } else {
             *refusals.entry(RefusalKey { reason, metric: "".into(), host_prefix: "".into() }).or_default() += 1;
+        }
+    }
+
+    pub(super) fn jobs(&self) -> JobStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        JobStats {
+            snapshot_hosts: load(&self.snapshots.hosts),
+            snapshot_files: load(&self.snapshots.files),
+            snapshot_bytes: load(&self.snapshots.bytes),
+            merge_hosts: load(&self.merges.hosts),
+            merge_files: load(&self.merges.files),
+            merge_bytes: load(&self.merges.bytes),
+            failures: load(&self.job_failures),
         }
     }
 

@@ -1,16 +1,21 @@
 //! The steps that the owner of the store calls: commit, prepare, retention, close.
 
-use super::replayer::apply_free;
+use super::JobError;
+use super::layers::Layers;
 use super::{SegmentInfo, Store};
 use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::manifest::Free;
 use crate::head::{HeadRow, RowsFrame};
-use crate::model::Lsn;
 use crate::slot::Run;
 use crate::wal::{Link, PendingFrame, Step};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// Bytes of a host without its series: its names, its state, its places in the tables.
+pub(crate) const HOST_BYTES: u64 = 512;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +62,22 @@ impl Store {
         self.counters.rows.fetch_add(frame.links.len() as u64, Ordering::Relaxed);
     }
 
+    /// Measures the memory of names and run tables; [`Store::write`] holds the sum with the rows against the cap.
+    pub fn measure_step(&self) {
+        let hosts = self.hosts.all();
+        let (mut bytes, mut layouts) = (hosts.len() as u64 * HOST_BYTES, BTreeMap::new());
+        for host in &hosts {
+            let state = host.state.lock();
+            bytes += state.heap_bytes() as u64;
+            layouts.insert(state.layout.id(), state.layout.heap_bytes());
+        }
+        bytes += layouts.into_values().sum::<usize>() as u64;
+        self.names_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Links the rows of a durable frame into the head.
     fn publish(&self, frame: &PendingFrame) {
-        let rows = Arc::new(RowsFrame::of_records(&frame.bytes[FRAME_HEADER_LEN..]));
-        self.counters.head_bytes.fetch_add(rows.heap_bytes() as u64, Ordering::Relaxed);
+        let rows = Arc::new(RowsFrame::of_records(&frame.bytes[FRAME_HEADER_LEN..], &self.head_bytes));
         let mut newest = i64::MIN;
         let mut lsn = frame.first_lsn;
         for link in &frame.links {
@@ -75,67 +92,53 @@ impl Store {
                         host.state.lock().link(HeadRow { lsn, frame: Arc::clone(&rows), offset });
                     }
                 }
-                Link::Free { selector, to } => apply_free(&self.hosts, selector, *to, lsn),
+                Link::Free { selector, to } => {
+                    let free = Free { lsn, to: *to, selector: selector.clone() };
+                    let mut layers = self.layers.write();
+                    let frees = layers.frees.iter().cloned().chain([free]).collect();
+                    *layers = Arc::new(Layers { snapshots: layers.snapshots.clone(), frees });
+                }
             }
             lsn.0 += 1;
         }
         self.newest.fetch_max(newest, Ordering::Relaxed);
+        let end = frame.offset + frame.padded_len() as u64;
         let mut segments = self.segments.lock();
         match segments.last_mut().filter(|segment| segment.seq == frame.seq) {
             Some(segment) => {
                 segment.last_lsn = frame.last_lsn();
-                segment.newest = segment.newest.max(newest);
+                segment.end = end;
             }
-            None => segments.push(SegmentInfo { seq: frame.seq, last_lsn: frame.last_lsn(), newest }),
+            None => segments.push(SegmentInfo { seq: frame.seq, last_lsn: frame.last_lsn(), end }),
         }
     }
 
-    /// Prepares the segment after the one that is written, off the way of the commits.
+    /// Prepares the segment after the one that is written, and the one that rows are appended to, off the way of the
+    /// commits.
     pub fn prepare_step(&self) -> io::Result<Progress> {
         let written = self.segments.lock().last().map_or(0, |segment| segment.seq);
-        let did = self.preparer.ensure(written.max(self.preparer.prepared().min(written)) + 1)?;
+        let did = self.preparer.ensure(self.log.seq().max(written + 1))?;
         self.log.has_space();
         Ok(if did { Progress::Done } else { Progress::Idle })
     }
 
-    /// Drops the oldest segments whose data are all older than the retention, and their rows.
-    ///
-    /// The present is the wall clock, but never later than the newest sample: a machine that starts with a wrong
-    /// clock must not delete history. One call drops one segment.
-    pub fn retention_step(&self) -> io::Result<Progress> {
-        let Some(retention) = self.options.retention else { return Ok(Progress::Idle) };
-        let now = self.env.unix_now().min(self.newest.load(Ordering::Relaxed));
-        let limit = now.saturating_sub(retention);
-        let (dropped, kept) = {
-            let segments = self.segments.lock();
-            match &segments[..] {
-                [first, second, ..] if first.newest < limit => (*first, *second),
-                _ => return Ok(Progress::Idle),
-            }
-        };
-        let floor_lsn = Lsn(dropped.last_lsn.0 + 1);
-        {
-            let mut manifest = self.manifest.lock();
-            manifest.log_floor = kept.seq;
-            manifest.floor_lsn = floor_lsn;
-            self.replace_manifest(&mut manifest)?;
-        }
-        self.segments.lock().remove(0);
-        self.disk.unlink(&self.paths.segment(dropped.seq))?;
-        self.disk.sync_dir(&self.paths.wal())?;
-        for host in self.hosts.all() {
-            host.state.lock().drop_below(floor_lsn);
-        }
-        Ok(Progress::Done)
-    }
-
-    /// Takes no more writes, commits what was taken, and seals the log.
-    pub fn close(&self) -> io::Result<()> {
+    /// Takes no more writes, commits what was taken, moves the head into snapshots, and seals the log. What cannot be
+    /// moved stays in the log: the next start replays it.
+    pub fn close(&self) -> Result<(), JobError> {
         self.log.end();
         while self.commit_step() == Progress::Done {}
-        match self.committer.lock().take() {
-            Some(committer) => committer.close(),
-            None => Ok(()),
-        }
+        let moved = loop {
+            match self.compact_step(true) {
+                Ok(Progress::Done) => {}
+                Ok(_) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let committer = self.committer.lock().take();
+        self.log.stop(super::Unavailable::Closed);
+        let Some(committer) = committer else { return moved };
+        let seq = committer.close().map_err(|source| JobError::Io { op: "close", path: self.paths.wal(), source })?;
+        moved?;
+        self.begin_log_at(seq)
     }
 }

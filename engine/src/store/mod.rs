@@ -4,17 +4,24 @@
 //! acknowledges them. A read copies what it needs out of the head under a short lock, and computes without one. No
 //! thread and no clock live here: the owner calls the steps.
 
+mod compact;
 mod counters;
+mod gather;
 mod jobs;
+mod layers;
 mod open;
 mod read;
 mod replayer;
 mod salvage;
+mod seed;
+mod transpose;
 mod write;
 
 pub use crate::error::{OpenError, Unavailable};
 pub use crate::wal::Durability;
-pub use counters::{HistogramValues, Refusal};
+pub use compact::{IsExempt, JobError};
+pub use counters::{HistogramValues, JobStats, Refusal};
+pub(crate) use jobs::HOST_BYTES;
 pub use jobs::Progress;
 pub use open::OpenReport;
 pub use read::{DebugRun, DebugTree, NodeHealth};
@@ -31,7 +38,8 @@ use crate::names::Layouts;
 use crate::paths::Paths;
 use crate::wal::{self, Committer, Log, Preparer, Pulse};
 use counters::Counters;
-use parking_lot::Mutex;
+use layers::Layers;
+use parking_lot::{Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -53,6 +61,10 @@ pub struct Options {
     pub retention: Option<i64>,
     /// Bounds on what senders can make the store hold.
     pub limits: Limits,
+    /// Bytes of rows and names in memory above which writes are refused; `None` is no cap.
+    pub memory_cap: Option<u64>,
+    /// Bytes that the log may have before its rows go into snapshots: what a restart replays at most.
+    pub log_bound: u64,
     /// Bytes of a log segment, a multiple of the block.
     pub segment_len: u64,
     /// What the lock file says of the holder.
@@ -100,6 +112,8 @@ impl Options {
             skew: 3600,
             retention: None,
             limits: Limits::default(),
+            memory_cap: None,
+            log_bound: 64 << 20,
             segment_len: wal::SEGMENT_LEN,
             owner: format!("process {}", std::process::id()),
         }
@@ -119,10 +133,16 @@ pub struct Store {
     preparer: Arc<Preparer>,
     committer: Mutex<Option<Committer>>,
     manifest: Mutex<Manifest>,
+    layers: RwLock<Arc<Layers>>,
+    compaction: Mutex<compact::Compaction>,
     segments: Mutex<Vec<SegmentInfo>>,
     /// End of the newest slot that was written, in unix seconds.
     newest: AtomicI64,
     series: AtomicUsize,
+    /// Bytes of the rows in the head.
+    head_bytes: Arc<AtomicU64>,
+    /// Bytes of names and run tables, as measured last.
+    names_bytes: AtomicU64,
     pool: Mutex<Vec<write::Batch>>,
     counters: Counters,
     _lock: Box<dyn Lock>,
@@ -134,8 +154,8 @@ struct SegmentInfo {
     seq: u64,
     /// The highest LSN in it or before it.
     last_lsn: Lsn,
-    /// The end of the newest slot in it.
-    newest: i64,
+    /// Where its last frame ends, in bytes.
+    end: u64,
 }
 
 /// How the store is doing.
@@ -153,14 +173,24 @@ pub struct Stats {
     pub rows: u64,
     /// Samples since the start.
     pub samples: u64,
-    /// Bytes of frames that were linked into the head since the start.
+    /// Bytes of the rows in memory.
     pub head_bytes: u64,
+    /// Bytes of names and run tables in memory, as measured last.
+    pub names_bytes: u64,
     /// Hosts that are known.
     pub hosts: usize,
     /// Series that are known.
     pub series: usize,
-    /// Bytes of prepared log files.
+    /// Bytes of the log that a restart would replay.
     pub log_bytes: u64,
+    /// Bytes of the prepared files of the log.
+    pub log_file_bytes: u64,
+    /// Snapshots that live.
+    pub snapshots: usize,
+    /// Bytes of their files.
+    pub snapshot_bytes: u64,
+    /// Snapshots and merges since the start.
+    pub jobs: JobStats,
     /// What was lost from the log, on request, since the store was made.
     pub losses: Vec<Loss>,
     /// The implementation of the disk.
@@ -172,13 +202,36 @@ pub struct Stats {
 impl Store {
     /// Why writes are refused at present, if they are.
     pub fn ready(&self) -> Result<(), Unavailable> {
-        self.log.admit()
+        self.log.admit()?;
+        let used = self.memory_bytes();
+        match self.options.memory_cap {
+            Some(cap) if used > cap => Err(Unavailable::Memory { used, cap }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of rows and names in memory.
+    fn memory_bytes(&self) -> u64 {
+        self.head_bytes.load(Ordering::Relaxed) + self.names_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether rows should leave the memory before the log reaches its bound: half of the cap is for them.
+    fn memory_is_short(&self) -> bool {
+        self.options.memory_cap.is_some_and(|cap| {
+            let rows = self.head_bytes.load(Ordering::Relaxed);
+            self.memory_bytes() > cap / 2 && rows > cap / 16
+        })
     }
 
     /// Calls `done` when all up to `lsn` is durable and can be read, at once if it is, or with the reason why it
     /// never will be.
     pub fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>) {
         self.log.when_durable(lsn, done);
+    }
+
+    /// The layers below the head, as they are now.
+    fn layers(&self) -> Arc<Layers> {
+        Arc::clone(&self.layers.read())
     }
 
     /// The metrics that are kept.
@@ -189,7 +242,11 @@ impl Store {
     /// How the store is doing.
     pub fn stats(&self) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let segments = self.segments.lock().len() as u64 + 1;
+        let (segments, log_bytes) = {
+            let segments = self.segments.lock();
+            (segments.len() as u64 + 1, segments.iter().map(|segment| segment.end).sum())
+        };
+        let layers = self.layers();
         Stats {
             pulse: self.log.pulse(),
             commit_seconds: self.counters.commit_seconds(),
@@ -197,25 +254,18 @@ impl Store {
             refusals: self.counters.refusals(),
             rows: load(&self.counters.rows),
             samples: load(&self.counters.samples),
-            head_bytes: load(&self.counters.head_bytes),
+            head_bytes: load(&self.head_bytes),
+            names_bytes: load(&self.names_bytes),
             hosts: self.hosts.len(),
             series: self.series.load(Ordering::Relaxed),
-            log_bytes: segments * self.options.segment_len,
+            log_bytes,
+            log_file_bytes: segments * self.options.segment_len,
+            snapshots: layers.snapshots.len(),
+            snapshot_bytes: layers.snapshots.iter().map(|loaded| loaded.live.file_len).sum(),
+            jobs: self.counters.jobs(),
             losses: self.manifest.lock().losses.clone(),
             disk: self.disk.name(),
             durability: self.options.durability,
         }
     }
-}
-
-/// Whether a free's selector names something of a host; then which of its series.
-fn selects_host(selector: &[String], cluster: &str, host: &str) -> bool {
-    selector.first().is_none_or(|wanted| wanted == cluster) && selector.get(1).is_none_or(|wanted| wanted == host)
-}
-
-/// Whether a free's selector names a series of a host that it names.
-fn selects_key(selector: &[String], key: &crate::names::Key) -> bool {
-    selector.get(2).is_none_or(|wanted| **wanted == *key.component)
-        && selector.get(3).is_none_or(|wanted| **wanted == *key.subcomponent)
-        && selector.len() <= 4
 }

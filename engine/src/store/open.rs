@@ -1,24 +1,28 @@
 //! Opening: lock, manifest, replay, a new segment that seals what was found. A refused open changes nothing.
 
+use super::compact::load_snapshot;
 use super::counters::Counters;
+use super::layers::Layers;
 use super::replayer::Replayer;
 use super::{Options, SegmentInfo, Store};
 use crate::disk::BLOCK;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
 use crate::error::OpenError;
-use crate::format::StoreId;
-use crate::format::manifest::{Loss, Manifest};
-use crate::format::segment::Seal;
+use crate::format::manifest::{Free, LiveSnapshot, Loss, Manifest};
+use crate::format::segment::{Seal, Segment};
+use crate::format::{StoreId, snapshot};
 use crate::head::Hosts;
 use crate::model::Lsn;
 use crate::names::Layouts;
 use crate::paths::{self, Paths};
 use crate::wal::{self, Committer, Floor, Log, LogOptions, Preparer, Problem, Recovered, Tail};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 /// What opening found.
@@ -78,6 +82,8 @@ impl Base {
             io::ErrorKind::WouldBlock => OpenError::InUse { path: paths.root().to_owned(), holder: source.to_string() },
             _ => OpenError::io("lock", paths.lock())(source),
         })?;
+        // A name that a killed process gave may not be durable yet: it is, before anyone relies on it.
+        disk.sync_dir(paths.root()).map_err(OpenError::io("sync", paths.root()))?;
         let is_new = match disk.read(&paths.manifest()) {
             Ok(bytes) => {
                 let manifest = Manifest::check(&bytes).map_err(|what| OpenError::Damaged {
@@ -101,7 +107,9 @@ impl Base {
                 return Err(OpenError::NotAStore { path: paths.root().to_owned(), what });
             }
         }
-        disk.create_dir_all(&paths.wal()).map_err(OpenError::io("create", paths.wal()))?;
+        for directory in [paths.wal(), paths.snapshots()] {
+            disk.create_dir_all(&directory).map_err(OpenError::io("create", directory))?;
+        }
         let manifest = Manifest::new(StoreId(env.unique()));
         let replaced = disk.replace(&paths.manifest(), &manifest.to_bytes());
         replaced.map_err(OpenError::io("write", paths.manifest()))?;
@@ -110,9 +118,24 @@ impl Base {
 
     /// Replays the log into `replayer`.
     pub(super) fn recover(&self, disk: &dyn Disk, replayer: &mut Replayer<'_>) -> Result<Recovered, OpenError> {
-        let Manifest { store, log_floor, floor_lsn, generation, .. } = self.manifest;
-        let floor = Floor { seq: log_floor, lsn: floor_lsn, begun: generation > 1 };
+        let Manifest { store, log_floor, snapshot_lsn, generation, .. } = self.manifest;
+        let floor = Floor { seq: log_floor, snapshot_lsn, begun: generation > 1 };
         wal::recover(disk, &self.paths, store, &floor, replayer)
+    }
+
+    /// Removes what a salvage that did not end has written, before anything else is: its rows are old ones that were
+    /// written again, and must not come to stand behind newer ones.
+    pub(super) fn forget_salvage(&self, disk: &dyn Disk, unfinished: &[u64]) -> Result<(), OpenError> {
+        for &seq in unfinished {
+            let path = self.paths.segment(seq);
+            disk.unlink(&path).map_err(OpenError::io("remove", &path))?;
+        }
+        disk.sync_dir(&self.paths.wal()).map_err(OpenError::io("sync", self.paths.wal()))?;
+        match disk.unlink(&self.paths.salvage()) {
+            Ok(()) => disk.sync_dir(self.paths.root()).map_err(OpenError::io("sync", self.paths.root())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(OpenError::io("remove", self.paths.salvage())(error)),
+        }
     }
 }
 
@@ -137,13 +160,16 @@ impl Store {
         let base = Base::open(&*disk, &*env, &options, true)?;
         let layouts = Arc::new(Layouts::new(&options.metrics));
         let hosts = Hosts::default();
-        let mut replayer = Replayer::new(&layouts, &hosts);
+        let mut replayer = Replayer::new(&layouts, &hosts, base.manifest.snapshot_lsn);
         let recovered = base.recover(&*disk, &mut replayer)?;
         if let Some(problem) = recovered.chain.problems.first() {
             return Err(refusal(&base.paths, problem));
         }
-        let Replayer { segments, newest, samples, head_bytes, .. } = replayer;
+        base.forget_salvage(&*disk, &recovered.chain.unfinished)?;
+        let Replayer { segments, mut newest, samples, head_bytes, frees, .. } = replayer;
         let Base { paths, lock, manifest, is_new } = base;
+        let layers = load_layers(&*disk, &paths, &manifest, frees)?;
+        newest = layers.snapshots.iter().map(|loaded| loaded.file.times().end).fold(newest, i64::max);
 
         let plan = Plan::new(&recovered, options.segment_len);
         let preparer = Preparer::new(Arc::clone(&disk), paths.clone(), options.segment_len, plan.prepared);
@@ -172,8 +198,6 @@ impl Store {
                 _ => return Err(OpenError::io("begin", paths.segment(plan.seq))(error)),
             }
         }
-        let counters = Counters::default();
-        counters.head_bytes.store(head_bytes, Ordering::Relaxed);
         let store = Self {
             series: AtomicUsize::new(count_series(&hosts)),
             disk,
@@ -184,19 +208,23 @@ impl Store {
             preparer,
             committer: Mutex::new(Some(committer)),
             manifest: Mutex::new(manifest),
+            layers: RwLock::new(Arc::new(layers)),
+            compaction: Mutex::default(),
             segments: Mutex::new(
                 segments.into_iter().filter(|segment| !plan.unneeded.contains(&segment.seq)).collect(),
             ),
             newest: AtomicI64::new(newest),
             pool: Mutex::new(Vec::new()),
-            counters,
+            counters: Counters::default(),
+            head_bytes,
+            names_bytes: AtomicU64::new(0),
             options,
             env,
             _lock: lock,
         };
         if read_only.is_none() {
-            store.tidy(&plan, &recovered, next_lsn)?;
-            store.segments.lock().push(SegmentInfo { seq: plan.seq, last_lsn: Lsn(next_lsn.0 - 1), newest: i64::MIN });
+            store.tidy(&plan, &recovered)?;
+            store.segments.lock().push(SegmentInfo { seq: plan.seq, last_lsn: Lsn(next_lsn.0 - 1), end: BLOCK as u64 });
         }
         let Manifest { store: id, losses, .. } = store.manifest.lock().clone();
         let report = OpenReport {
@@ -217,17 +245,24 @@ impl Store {
     }
 
     /// Moves the floor where it must move, then removes the files that nothing needs.
-    fn tidy(&self, plan: &Plan, recovered: &Recovered, next_lsn: Lsn) -> Result<(), OpenError> {
+    fn tidy(&self, plan: &Plan, recovered: &Recovered) -> Result<(), OpenError> {
         let mut manifest = self.manifest.lock();
-        if manifest.generation == 1 || plan.moves_floor {
-            if plan.moves_floor || recovered.segments.is_empty() {
-                manifest.log_floor = plan.seq;
-                manifest.floor_lsn = next_lsn;
-            }
+        // The floor may have been passed over by a life that could not move it for want of space.
+        let floor = plan.oldest.map_or(plan.seq, |oldest| oldest.seq);
+        if manifest.generation == 1 || manifest.log_floor != floor {
+            manifest.log_floor = floor;
             self.replace_manifest(&mut manifest).map_err(OpenError::io("write", self.paths.manifest()))?;
         }
         let mut unlinked = false;
-        let segments = plan.unneeded.iter().map(|&seq| self.paths.segment(seq));
+        // A salvage that was cut off had recorded its losses: what it did not set aside is set aside now.
+        let lost: BTreeSet<u64> = manifest.losses.iter().map(|loss| loss.seq).collect();
+        for &seq in plan.unneeded.iter().filter(|seq| lost.contains(seq)) {
+            let path = self.paths.segment(seq);
+            let renamed = self.disk.rename(&path, &self.paths.set_aside(seq));
+            renamed.map_err(OpenError::io("rename", &path))?;
+            unlinked = true;
+        }
+        let segments = plan.unneeded.iter().filter(|seq| !lost.contains(seq)).map(|&seq| self.paths.segment(seq));
         let temporary = recovered.chain.temporary.iter().map(|name| self.paths.wal().join(name));
         for path in segments.chain(temporary) {
             match self.disk.unlink(&path) {
@@ -237,8 +272,33 @@ impl Store {
                 Err(error) => return Err(OpenError::io("remove", &path)(error)),
             }
         }
+        self.remove_orphans(&manifest)?;
         if unlinked {
             self.disk.sync_dir(&self.paths.wal()).map_err(OpenError::io("sync", self.paths.wal()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the snapshots that the manifest does not list, if they are this store's, and what was never finished.
+    fn remove_orphans(&self, manifest: &Manifest) -> Result<(), OpenError> {
+        let directory = self.paths.snapshots();
+        let listed: Vec<PathBuf> = manifest.snapshots.iter().map(|live| snapshot_path(&self.paths, live)).collect();
+        let mut removed = false;
+        for entry in self.disk.list(&directory).map_err(OpenError::io("list", &directory))? {
+            let path = directory.join(&entry.name);
+            let is_ours = || {
+                let block = self.disk.read_prefix(&path, BLOCK).map_err(OpenError::io("read", &path))?;
+                let header = snapshot::Header::check(&block, entry.len);
+                Ok::<bool, OpenError>(header.is_ok_and(|(header, _)| header.identity.store == manifest.store))
+            };
+            let is_orphan = !entry.is_dir && !listed.contains(&path);
+            if is_orphan && (paths::is_temporary(&entry.name) || (paths::is_snapshot(&entry.name) && is_ours()?)) {
+                self.disk.unlink(&path).map_err(OpenError::io("remove", &path))?;
+                removed = true;
+            }
+        }
+        if removed {
+            self.disk.sync_dir(&directory).map_err(OpenError::io("sync", &directory))?;
         }
         Ok(())
     }
@@ -248,6 +308,24 @@ impl Store {
         manifest.generation += 1;
         self.disk.replace(&self.paths.manifest(), &manifest.to_bytes())
     }
+}
+
+fn snapshot_path(paths: &Paths, live: &LiveSnapshot) -> PathBuf {
+    paths.snapshot(live.partition, live.lsn_lo, live.lsn_hi, live.edition)
+}
+
+/// Maps the snapshots that the manifest lists.
+fn load_layers(disk: &dyn Disk, paths: &Paths, manifest: &Manifest, frees: Vec<Free>) -> Result<Layers, OpenError> {
+    let mut layers = Layers::default();
+    for live in &manifest.snapshots {
+        let path = snapshot_path(paths, live);
+        layers.snapshots.push(
+            load_snapshot(disk, manifest.store, *live, path)
+                .map_err(|error| OpenError::Snapshot { source: error.into() })?,
+        );
+    }
+    layers.frees = manifest.frees.iter().cloned().chain(frees).collect();
+    Ok(layers)
 }
 
 fn count_series(hosts: &Hosts) -> usize {
@@ -264,8 +342,8 @@ pub(super) struct Plan {
     pub(super) seal: Option<Seal>,
     /// Segments that nothing needs when it is begun.
     pub(super) unneeded: Vec<u64>,
-    /// Whether the segment at the floor is among those.
-    moves_floor: bool,
+    /// The oldest segment that stays, if one does.
+    oldest: Option<Segment>,
 }
 
 impl Plan {
@@ -281,17 +359,19 @@ impl Plan {
             None => chain.highest_seq + 1,
         };
         let prepared = if chain.prepared.is_some_and(|(prepared, _)| prepared == seq) { seq } else { seq - 1 };
-        // Segments at the end in which nothing was ever written are passed over, so that restarts leave no trail.
+        // A segment at the end in which nothing was ever written is passed over, so that restarts leave no trail. One
+        // with unsynced frames behind a hole is not: without a seal they would look like the log's.
+        let has_stray_frames = matches!(recovered.tail, Tail::Torn { frames_behind: 1.., .. });
         let mut seal = recovered.end;
-        let mut kept = recovered.segments.len();
-        for (file, segment) in recovered.segments.iter().zip(&chain.segments).rev() {
-            if file.end != BLOCK as u64 {
-                break;
-            }
-            unneeded.push(file.seq);
-            seal = segment.seal;
-            kept -= 1;
+        let mut kept = &chain.segments[..];
+        if let [before @ .., last] = kept
+            && recovered.end.is_some_and(|end| end.end == BLOCK as u64)
+            && !has_stray_frames
+        {
+            unneeded.push(last.seq);
+            seal = last.seal;
+            kept = before;
         }
-        Self { seq, prepared, seal, unneeded, moves_floor: kept == 0 && !recovered.segments.is_empty() }
+        Self { seq, prepared, seal, unneeded, oldest: kept.first().copied() }
     }
 }

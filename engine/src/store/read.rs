@@ -1,13 +1,15 @@
 //! Reading: what exists, what a query selects, and its answer.
 
-use super::{Store, selects_host, selects_key};
+use super::Store;
+use super::gather::{Captured, Gathered, Unreadable, metrics_of};
+use super::layers::{Layers, selects_host, selects_series};
 use crate::error::Unavailable;
-use crate::head::{Host, SlotRun};
-use crate::model::{Answer, Lsn, MetricId, Query, Request, SeriesError};
+use crate::head::Host;
+use crate::model::{Answer, Lsn, Query, Request, SeriesError};
 use crate::names::MetricName;
-use crate::query::{self, Piece, Series};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use crate::query::{self, Series};
+use crate::slot::Run;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A level of the tree of what is stored: cluster, host, component, subcomponent.
@@ -44,13 +46,6 @@ pub struct NodeHealth {
 /// Intervals after which a series is late.
 const LATE_INTERVALS: i64 = 5;
 
-/// One series of a host with its stored runs.
-struct Stored {
-    component: Arc<str>,
-    subcomponent: Arc<str>,
-    runs: Vec<SlotRun>,
-}
-
 impl Store {
     /// The queries of a request: its own, then one a host and metric of those for all nodes, by the names of the
     /// hosts. A host exists while it has data.
@@ -59,13 +54,10 @@ impl Store {
         if request.for_all_nodes.is_empty() {
             return plan;
         }
-        for host in self.hosts.of_cluster(&request.cluster) {
-            if host.state.lock().is_empty() {
-                continue;
-            }
+        for host in self.hosts_of(&request.cluster) {
             plan.extend(request.for_all_nodes.iter().map(|metric| Query {
                 metric: metric.clone(),
-                host: host.name.to_string(),
+                host: host.clone(),
                 ..Query::default()
             }));
         }
@@ -82,12 +74,15 @@ impl Store {
         let Some(metric) = self.metrics().find(query.metric.as_bytes()) else {
             return fail(SeriesError::UnknownMetric(query.metric.clone()));
         };
-        let Some(host) = self.hosts.find(&request.cluster, &query.host) else { return Vec::new() };
-        let stored = stored(&host, metric);
-        let series: Vec<Series<'_>> = stored.iter().map(|stored| series(&stored.runs)).collect();
-        let paths: Vec<query::Path<'_>> =
-            stored.iter().map(|stored| (stored.component.as_bytes(), stored.subcomponent.as_bytes())).collect();
+        let captured = self.capture(&request.cluster, &query.host, MetricName(metric.0));
         let metric = self.metrics().get(metric);
+        let gathered = match captured.gather(request.from, request.to, metric.frequency) {
+            Ok(gathered) => gathered,
+            Err(error) => return fail(SeriesError::Damaged(error.to_string())),
+        };
+        let series: Vec<Series<'_>> = gathered.iter().map(Gathered::series).collect();
+        let paths: Vec<query::Path<'_>> =
+            gathered.iter().map(|series| (series.component.as_bytes(), series.subcomponent.as_bytes())).collect();
         let options = query::Options {
             from: request.from,
             to: request.to,
@@ -108,7 +103,42 @@ impl Store {
             let children: Vec<Series<'_>> = found.into_iter().map(|at| series[at].clone()).collect();
             (!children.is_empty()).then(|| query::answer(&children, &options))
         });
-        answers.collect()
+        let answers = answers.collect();
+        // What was computed out of a page that turned out to be unreadable is worth nothing.
+        match captured.poisoned() {
+            Some(path) => fail(SeriesError::Damaged(format!("{}: a page cannot be read", path.display()))),
+            None => answers,
+        }
+    }
+
+    /// The names of the hosts of a cluster that have data, sorted.
+    fn hosts_of(&self, cluster: &str) -> BTreeSet<String> {
+        self.host_names(&[cluster.to_owned()]).into_iter().map(|(_, host)| host).collect()
+    }
+
+    /// Cluster and name of all hosts with data that a selector names.
+    fn host_names(&self, selector: &[String]) -> BTreeSet<(String, String)> {
+        let in_head = self.hosts.all().into_iter().filter(|host| !host.state.lock().is_empty());
+        let mut names: BTreeSet<(String, String)> =
+            in_head.map(|host| (host.cluster.to_string(), host.name.to_string())).collect();
+        for loaded in &self.layers().snapshots {
+            names.extend(loaded.file.hosts().map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned())));
+        }
+        names.retain(|(cluster, host)| selects_host(selector, cluster, host));
+        names
+    }
+
+    /// The metrics that a host has data of in any layer.
+    fn metrics_of_host(&self, cluster: &str, host: &str) -> Result<BTreeSet<MetricName>, Unreadable> {
+        let mut metrics = BTreeSet::new();
+        if let Some(known) = self.hosts.find(cluster, host) {
+            metrics.extend(known.state.lock().layout.keys().iter().map(|key| key.metric));
+        }
+        for loaded in &self.layers().snapshots {
+            let names = metrics_of(&loaded.file, cluster, host).map_err(Unreadable::at(&loaded.path))?;
+            metrics.extend(names.iter().map(|name| self.layouts.metric(name)));
+        }
+        Ok(metrics)
     }
 
     /// Frees the runs that ended before `to` (unix seconds) in each of the selectors: how many can be seen to go, and
@@ -116,29 +146,49 @@ impl Store {
     pub fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<(u64, Lsn), Unavailable> {
         self.log.admit()?;
         let (mut runs, mut lsn) = (0, self.log.durable());
-        for selector in selectors {
-            let ended: usize = self
-                .hosts
-                .all()
-                .iter()
-                .filter(|host| selects_host(selector, &host.cluster, &host.name))
-                .map(|host| host.state.lock().ended_before(|key| selects_key(selector, key), to, Lsn(u64::MAX)).len())
-                .sum();
+        for selector in selectors.iter().filter(|selector| selector.len() <= 4) {
+            let ended = self.ended_before(selector, to);
             // What names nothing frees nothing, and leaves nothing behind.
             if ended > 0 {
-                runs += ended as u64;
+                runs += ended;
                 lsn = self.log.append_free(selector, to)?;
             }
         }
         Ok((runs, lsn))
     }
 
+    /// How many runs that a selector names ended before a time. Damaged files count nothing.
+    fn ended_before(&self, selector: &[String], to: i64) -> u64 {
+        let mut ended = 0;
+        for (cluster, host) in self.host_names(selector) {
+            for metric in self.metrics_of_host(&cluster, &host).unwrap_or_default() {
+                let captured = self.capture(&cluster, &host, metric);
+                for series in captured.gather(i64::MIN, i64::MAX, 1).unwrap_or_default() {
+                    if selects_series(selector, &series.component, &series.subcomponent) {
+                        ended += series.runs().iter().filter(|(run, slots)| run.nominal(**slots) < to).count() as u64;
+                    }
+                }
+            }
+        }
+        ended
+    }
+
     /// What is stored below a selector of up to four names; `None` where there is nothing of that name.
     pub fn debug(&self, selector: &[String]) -> Option<DebugTree> {
         let mut root = DebugTree::default();
-        for host in self.hosts.all() {
-            if selects_host(selector, &host.cluster, &host.name) {
-                self.add_host(&host, &mut root);
+        for (cluster, host) in self.host_names(selector) {
+            for metric in self.metrics_of_host(&cluster, &host).unwrap_or_default() {
+                let captured = self.capture(&cluster, &host, metric);
+                for series in captured.gather(i64::MIN, i64::MAX, 1).unwrap_or_default() {
+                    let mut level = root.children.entry(cluster.clone()).or_default();
+                    for name in [&host, &series.component, &series.subcomponent] {
+                        if !name.is_empty() {
+                            level = level.children.entry(name.clone()).or_default();
+                        }
+                    }
+                    let runs = series.runs().into_iter().map(|(run, slots)| debug_run(run, slots));
+                    level.metrics.insert(self.layouts.metric_name(metric).to_string(), runs.collect());
+                }
             }
         }
         let mut level = root;
@@ -148,42 +198,30 @@ impl Store {
         Some(level)
     }
 
-    fn add_host(&self, host: &Host, root: &mut DebugTree) {
-        let (layout, series) = {
-            let state = host.state.lock();
-            let ordinals: Vec<u32> = (0_u32..).zip(state.layout.keys()).map(|(ordinal, _)| ordinal).collect();
-            (Arc::clone(&state.layout), state.collect(&ordinals))
-        };
-        for (key, runs) in layout.keys().iter().zip(series) {
-            if runs.is_empty() {
-                continue;
-            }
-            let mut level = root.children.entry(host.cluster.to_string()).or_default();
-            for name in [&host.name, &key.component, &key.subcomponent] {
-                if !name.is_empty() {
-                    level = level.children.entry(name.to_string()).or_default();
-                }
-            }
-            let metric = self.layouts.metric_name(key.metric).to_string();
-            level.metrics.insert(metric, runs.iter().map(debug_run).collect());
-        }
-    }
-
     /// Whether the metrics of a host arrive; `None` if there is no such host.
     pub fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth> {
-        let host = self.hosts.find(cluster, node).filter(|host| !host.state.lock().is_empty())?;
+        let is_in_head = |host: Arc<Host>| !host.state.lock().is_empty();
+        let layers: Arc<Layers> = self.layers();
+        if !self.hosts.find(cluster, node).is_some_and(is_in_head) && !layers.has_host(cluster, node) {
+            return None;
+        }
         let now = self.env.unix_now();
         let mut health = NodeHealth::default();
         for name in metrics {
-            let stored = self.metrics().find(name.as_bytes()).map(|metric| stored(&host, metric)).unwrap_or_default();
-            let is_late = |stored: &Stored| {
-                stored.runs.last().is_some_and(|run| {
-                    now.saturating_sub(debug_run(run).end) > LATE_INTERVALS * i64::from(run.run.frequency)
-                })
+            let metric = self.metrics().find(name.as_bytes());
+            let captured: Option<Captured> = metric.map(|metric| self.capture(cluster, node, MetricName(metric.0)));
+            // Whatever ended before this is late; of what did, the first slot is enough to tell that it exists.
+            let frequency = metric.map_or(1, |metric| self.metrics().get(metric).frequency);
+            let from = now.saturating_sub((LATE_INTERVALS + 1) * i64::from(frequency));
+            let gathered = captured.as_ref().and_then(|captured| captured.gather(from, i64::MAX, frequency).ok());
+            let ends: Vec<(Run, u32)> =
+                gathered.iter().flatten().filter_map(|series| series.runs().pop_last()).collect();
+            let is_late = |(run, slots): &(Run, u32)| {
+                now.saturating_sub(run.end_after(*slots)) > LATE_INTERVALS * i64::from(run.frequency)
             };
-            if stored.is_empty() {
+            if ends.is_empty() {
                 health.missing.push(name.clone());
-            } else if stored.iter().any(is_late) {
+            } else if ends.iter().any(is_late) {
                 health.degraded.push(name.clone());
             } else {
                 health.healthy += 1;
@@ -193,36 +231,6 @@ impl Store {
     }
 }
 
-/// The series of one metric of a host that have data.
-fn stored(host: &Host, metric: MetricId) -> Vec<Stored> {
-    let state = host.state.lock();
-    let layout = Arc::clone(&state.layout);
-    let keys: Vec<_> = layout.of_metric(MetricName(metric.0)).collect();
-    let ordinals: Vec<u32> = keys.iter().map(|(ordinal, _)| *ordinal).collect();
-    let runs = state.collect(&ordinals);
-    drop(state);
-    let with_runs = keys.into_iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
-    with_runs
-        .map(|((_, key), runs)| Stored {
-            component: Arc::clone(&key.component),
-            subcomponent: Arc::clone(&key.subcomponent),
-            runs,
-        })
-        .collect()
-}
-
-fn series(runs: &[SlotRun]) -> Series<'_> {
-    let pieces = runs.iter().map(|run| Piece {
-        start: run.run.start,
-        frequency: run.run.frequency,
-        first_slot: run.first_slot,
-        values: Cow::Borrowed(&run.values[..]),
-    });
-    Series::new(pieces.collect())
-}
-
-fn debug_run(run: &SlotRun) -> DebugRun {
-    let len = u64::from(run.first_slot) + run.values.len() as u64;
-    let end = run.run.end_after(u32::try_from(len).unwrap_or(u32::MAX));
-    DebugRun { start: run.run.start, len, end }
+fn debug_run(run: Run, slots: u32) -> DebugRun {
+    DebugRun { start: run.start, len: u64::from(slots), end: run.end_after(slots) }
 }

@@ -1,56 +1,74 @@
 //! From frames back to hosts, layouts and rows. Replay stores what the rows say; it never decides anything.
 
-use super::{SegmentInfo, selects_host, selects_key};
+use super::SegmentInfo;
+use crate::disk::BLOCK;
 use crate::format::FormatError;
 use crate::format::frame::write::{self, RowValues};
 use crate::format::frame::{FRAME_HEADER_LEN, Frame, Key, Record, Row};
+use crate::format::manifest::Free;
 use crate::format::segment::Segment;
 use crate::head::{HeadRow, Host, Hosts, RowsFrame};
 use crate::model::Lsn;
 use crate::names::{KeyName, Layout, Layouts};
 use crate::slot::Run;
 use crate::wal::Replay;
+use hashbrown::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Builds the head from the log.
 pub(super) struct Replayer<'a> {
     layouts: &'a Layouts,
     hosts: &'a Hosts,
-    local_hosts: Vec<Arc<Host>>,
-    local_layouts: Vec<Arc<Layout>>,
+    /// Whether rows whose definitions are lost are passed over, as a salvage must.
+    is_lenient: bool,
+    local_hosts: HashMap<u32, Arc<Host>>,
+    local_layouts: HashMap<u32, Arc<Layout>>,
+    /// Rows up to this LSN are kept elsewhere and passed over.
+    skip_to: Lsn,
+    /// Frees behind it.
+    pub(super) frees: Vec<Free>,
     /// What each segment held, oldest first.
     pub(super) segments: Vec<SegmentInfo>,
     /// End of the newest slot, in unix seconds.
     pub(super) newest: i64,
     /// Samples that were replayed.
     pub(super) samples: u64,
-    /// Bytes of frames that were kept.
-    pub(super) head_bytes: u64,
+    /// Rows that were passed over because their definitions are lost.
+    pub(super) orphans: u64,
+    /// Bytes of the frames that live.
+    pub(super) head_bytes: Arc<AtomicU64>,
 }
 
 impl<'a> Replayer<'a> {
-    pub(super) fn new(layouts: &'a Layouts, hosts: &'a Hosts) -> Self {
+    pub(super) fn new(layouts: &'a Layouts, hosts: &'a Hosts, skip_to: Lsn) -> Self {
         Self {
             layouts,
             hosts,
-            local_hosts: Vec::new(),
-            local_layouts: Vec::new(),
+            is_lenient: false,
+            local_hosts: HashMap::new(),
+            local_layouts: HashMap::new(),
+            orphans: 0,
+            skip_to,
+            frees: Vec::new(),
             segments: Vec::new(),
             newest: i64::MIN,
             samples: 0,
-            head_bytes: 0,
+            head_bytes: Arc::default(),
         }
     }
 
+    /// One that gets out of a damaged log what can be had.
+    pub(super) fn lenient(layouts: &'a Layouts, hosts: &'a Hosts, skip_to: Lsn) -> Self {
+        Self { is_lenient: true, ..Self::new(layouts, hosts, skip_to) }
+    }
+
     fn define_layout(&mut self, id: u32, parent: u32, keys: &[Key<'_>]) -> Result<(), FormatError> {
-        if id as usize != self.local_layouts.len() + 1 {
-            return Err(FormatError::Field("layout has another id than the next one"));
-        }
-        let parent = match parent.checked_sub(1) {
-            None => self.layouts.empty(),
-            Some(at) => Arc::clone(
-                self.local_layouts.get(at as usize).ok_or(FormatError::Field("layout has an unknown parent"))?,
-            ),
+        let parent = match (parent, self.local_layouts.get(&parent)) {
+            (0, _) => self.layouts.empty(),
+            (_, Some(parent)) => Arc::clone(parent),
+            (_, None) if self.is_lenient => return Ok(()),
+            (_, None) => return Err(FormatError::Field("layout has an unknown parent")),
         };
         let own = keys.iter().map(|key| KeyName {
             metric: self.layouts.metric(key.metric),
@@ -62,15 +80,22 @@ impl<'a> Replayer<'a> {
         if layout.len() != names.len() {
             return Err(FormatError::Field("layout has a key twice"));
         }
-        self.local_layouts.push(layout);
-        Ok(())
+        match self.local_layouts.insert(id, layout) {
+            None => Ok(()),
+            Some(_) => Err(FormatError::Field("layout has the id of another one")),
+        }
     }
 
     fn row(&mut self, lsn: Lsn, frame: &Arc<RowsFrame>, offset: usize, row: &Row<'_>) -> Result<(), FormatError> {
-        let local = |id: u32| (id as usize).wrapping_sub(1);
-        let host = self.local_hosts.get(local(row.host())).ok_or(FormatError::Field("row of an unknown host"))?;
-        let layout =
-            self.local_layouts.get(local(row.layout())).ok_or(FormatError::Field("row with an unknown layout"))?;
+        let (host, layout) = match (self.local_hosts.get(&row.host()), self.local_layouts.get(&row.layout())) {
+            (Some(host), Some(layout)) => (host, layout),
+            _ if self.is_lenient => {
+                self.orphans += 1;
+                return Ok(());
+            }
+            (None, _) => return Err(FormatError::Field("row of an unknown host")),
+            (_, None) => return Err(FormatError::Field("row with an unknown layout")),
+        };
         if row.last_ordinal() as usize >= layout.len() {
             return Err(FormatError::Field("row has an ordinal that its layout has not"));
         }
@@ -88,7 +113,11 @@ impl<'a> Replayer<'a> {
         if !same_ordinals {
             let names: Vec<KeyName<'_>> = layout.keys().iter().map(crate::names::Key::name).collect();
             state.layout = self.layouts.extend(&state.layout, &names);
-            linked = HeadRow { frame: Arc::new(translated(row, layout, &state.layout)), offset: 0, ..linked };
+            linked = HeadRow {
+                frame: Arc::new(translated(row, layout, &state.layout, &self.head_bytes)),
+                offset: 0,
+                ..linked
+            };
         }
         if let Some(row) = linked.frame.row(linked.offset) {
             for (ordinal, _) in row.present() {
@@ -99,15 +128,10 @@ impl<'a> Replayer<'a> {
         state.link(linked);
         Ok(())
     }
-
-    fn free(&self, lsn: Lsn, to: i64, selector: &[&str]) {
-        let selector: Vec<String> = selector.iter().map(|&part| part.to_owned()).collect();
-        apply_free(self.hosts, &selector, to, lsn);
-    }
 }
 
 /// The row with the ordinals of another layout, which has all keys of its own.
-fn translated(row: &Row<'_>, from: &Layout, to: &Layout) -> RowsFrame {
+fn translated(row: &Row<'_>, from: &Layout, to: &Layout, gauge: &Arc<AtomicU64>) -> RowsFrame {
     let mut pairs: Vec<(u32, f64)> = row
         .present()
         .filter_map(|(ordinal, value)| Some((to.find(from.keys().get(ordinal as usize)?.name())?, value)))
@@ -123,16 +147,7 @@ fn translated(row: &Row<'_>, from: &Layout, to: &Layout) -> RowsFrame {
         values: &values,
     };
     write::row(&mut bytes, row.host(), row.layout(), &values);
-    RowsFrame::of_records(&bytes)
-}
-
-/// Takes away what a free names.
-pub(super) fn apply_free(hosts: &Hosts, selector: &[String], to: i64, lsn: Lsn) {
-    for host in hosts.all() {
-        if selects_host(selector, &host.cluster, &host.name) {
-            host.state.lock().free(|key| selects_key(selector, key), to, lsn);
-        }
-    }
+    RowsFrame::of_records(&bytes, gauge)
 }
 
 impl Replay for Replayer<'_> {
@@ -140,13 +155,12 @@ impl Replay for Replayer<'_> {
         self.local_hosts.clear();
         self.local_layouts.clear();
         let last_lsn = Lsn(segment.first_lsn.0.saturating_sub(1));
-        self.segments.push(SegmentInfo { seq: segment.seq, last_lsn, newest: i64::MIN });
+        self.segments.push(SegmentInfo { seq: segment.seq, last_lsn, end: BLOCK as u64 });
     }
 
     fn frame(&mut self, frame: &Frame<'_>) -> Result<(), FormatError> {
         let records = frame.record_bytes();
-        let rows = Arc::new(RowsFrame::of_records(records));
-        self.head_bytes += rows.heap_bytes() as u64;
+        let rows = Arc::new(RowsFrame::of_records(records, &self.head_bytes));
         let mut lsn = frame.first_lsn();
         for record in frame.records() {
             let (offset, record) = record?;
@@ -157,14 +171,18 @@ impl Replay for Replayer<'_> {
             match record {
                 Record::Layout { id, parent, keys } => self.define_layout(id, parent, &keys)?,
                 Record::Host { id, cluster, host } => {
-                    if id as usize != self.local_hosts.len() + 1 {
-                        return Err(FormatError::Field("host has another id than the next one"));
-                    }
                     let host = self.hosts.find_or_create(cluster, host, self.layouts, usize::MAX);
-                    self.local_hosts.push(host.ok_or(FormatError::Field("more hosts than there are numbers"))?);
+                    let host = host.ok_or(FormatError::Field("more hosts than there are numbers"))?;
+                    if self.local_hosts.insert(id, host).is_some() {
+                        return Err(FormatError::Field("host has the id of another one"));
+                    }
                 }
+                Record::Row(_) | Record::Free { .. } if lsn <= self.skip_to => {}
                 Record::Row(row) => self.row(lsn, &rows, offset - FRAME_HEADER_LEN, &row)?,
-                Record::Free { to, selector } => self.free(lsn, to, &selector),
+                Record::Free { to, selector } => {
+                    let selector = selector.into_iter().map(str::to_owned).collect();
+                    self.frees.push(Free { lsn, to, selector });
+                }
             }
             lsn.0 += u64::from(has_lsn);
         }
@@ -173,7 +191,7 @@ impl Replay for Replayer<'_> {
         }
         if let Some(segment) = self.segments.last_mut() {
             segment.last_lsn = Lsn(lsn.0 - 1);
-            segment.newest = segment.newest.max(self.newest);
+            segment.end += frame.padded_len();
         }
         Ok(())
     }

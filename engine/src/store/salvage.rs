@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::OpenError;
 use crate::format::frame::write::RowValues;
-use crate::format::manifest::Loss;
+use crate::format::manifest::{Free, Loss};
 use crate::head::Hosts;
 use crate::model::Lsn;
 use crate::names::Layouts;
@@ -16,8 +16,10 @@ use crate::paths::Paths;
 use crate::wal::{Committer, Durability, Log, LogOptions, Preparer, Problem, ROW_VALUES_MAX, Step};
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a salvage found, and what it did if it was told to.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct SalvageReport {
     pub rows: u64,
     /// Samples in them.
     pub samples: u64,
+    /// Rows that verify but name a host or a layout whose definition is lost.
+    pub orphans: u64,
     /// Where damaged files were put; empty if nothing was changed.
     pub set_aside: Vec<PathBuf>,
 }
@@ -42,15 +46,18 @@ pub fn salvage(
     let mut base = Base::open(&**disk, &**env, options, false)?;
     let layouts = Arc::new(Layouts::new(&options.metrics));
     let hosts = Hosts::default();
-    let mut replayer = Replayer::new(&layouts, &hosts);
+    let mut replayer = Replayer::lenient(&layouts, &hosts, base.manifest.snapshot_lsn);
     let recovered = base.recover(&**disk, &mut replayer)?;
     let problems = recovered.chain.problems.clone();
     let mut report = SalvageReport {
         problems: problems.iter().map(|problem| (base.paths.segment(problem.seq), problem.clone())).collect(),
         rows: recovered.rows,
         samples: replayer.samples,
+        orphans: replayer.orphans,
         set_aside: Vec::new(),
     };
+    let frees = std::mem::take(&mut replayer.frees);
+    drop(replayer);
     if !confirmed || problems.is_empty() {
         return Ok(report);
     }
@@ -58,6 +65,10 @@ pub fn salvage(
     let paths = base.paths.clone();
     let seq = Plan::new(&recovered, options.segment_len).seq.max(recovered.chain.highest_seq + 1);
     let first_lsn = recovered.next_lsn;
+    // Until the manifest lets the log begin with them, the new segments do not count, and the damaged log is what it was.
+    base.forget_salvage(&**disk, &recovered.chain.unfinished)?;
+    let begun = disk.replace(&paths.salvage(), seq.to_string().as_bytes());
+    begun.map_err(OpenError::io("write", paths.salvage()))?;
     let preparer = Preparer::new(Arc::clone(disk), paths.clone(), options.segment_len, seq - 1);
     let log = Arc::new(Log::new(
         Arc::clone(disk),
@@ -72,13 +83,12 @@ pub fn salvage(
     let mut committer = Committer::new(Arc::clone(&log), Arc::new(preparer), Durability::Sync, recovered.end);
     let into = |path: PathBuf| OpenError::io("write", path);
     committer.begin(seq, first_lsn).map_err(into(paths.segment(seq)))?;
-    write_again(&hosts, &log, &mut committer).map_err(into(paths.wal()))?;
+    write_again(&hosts, &log, &frees, &mut committer).map_err(into(paths.wal()))?;
     committer.close().map_err(into(paths.wal()))?;
 
     let manifest = &mut base.manifest;
     manifest.generation += 1;
     manifest.log_floor = seq;
-    manifest.floor_lsn = first_lsn;
     manifest.losses.extend(problems.iter().map(|problem| Loss {
         seq: problem.seq,
         offset: problem.offset,
@@ -89,28 +99,40 @@ pub fn salvage(
     }));
     disk.replace(&paths.manifest(), &manifest.to_bytes()).map_err(into(paths.manifest()))?;
     let damaged: BTreeSet<u64> = problems.iter().map(|problem| problem.seq).collect();
-    report.set_aside = set_aside(&**disk, &paths, seq, &damaged)?;
+    let foreign = &recovered.chain.foreign;
+    report.set_aside = set_aside(&**disk, &paths, seq, &damaged, foreign)?;
+    base.forget_salvage(&**disk, &[])?;
     drop(base.lock);
     Ok(report)
 }
 
-fn write_again(hosts: &Hosts, log: &Log, committer: &mut Committer) -> io::Result<()> {
+/// Writes the rows again, each free between the rows that were older and those that were younger.
+fn write_again(hosts: &Hosts, log: &Log, frees: &[Free], committer: &mut Committer) -> io::Result<()> {
+    let mut low = Lsn(0);
+    for free in frees {
+        write_rows(hosts, log, low..free.lsn, committer)?;
+        log.append_free(&free.selector, free.to).map_err(io::Error::other)?;
+        low = free.lsn;
+    }
+    write_rows(hosts, log, low..Lsn(u64::MAX), committer)
+}
+
+fn write_rows(hosts: &Hosts, log: &Log, lsns: Range<Lsn>, committer: &mut Committer) -> io::Result<()> {
     for host in hosts.all() {
         let state = host.state.lock();
-        let layout = Arc::clone(&state.layout);
-        let mut outcome = Ok(Lsn(0));
-        state.for_each_row(|run, slot, ordinals, values| {
+        for head_row in state.rows_up_to(lsns.end).iter().filter(|row| lsns.contains(&row.lsn)) {
+            let Some(row) = head_row.frame.row(head_row.offset) else { continue };
+            let (ordinals, values): (Vec<u32>, Vec<f64>) = row.present().unzip();
             for (ordinals, values) in ordinals.chunks(ROW_VALUES_MAX).zip(values.chunks(ROW_VALUES_MAX)) {
-                if outcome.is_ok() {
-                    let row = RowValues { start: run.start, frequency: run.frequency, slot, ordinals, values };
-                    outcome = log.append_row((host.id, &host.cluster, &host.name), &layout, &row);
-                }
+                let (start, frequency, slot) = (row.start(), row.frequency(), row.slot());
+                let row = RowValues { start, frequency, slot, ordinals, values };
+                let appended = log.append_row((host.id, &host.cluster, &host.name), &state.layout, &row);
+                appended.map_err(io::Error::other)?;
             }
-        });
-        outcome.map_err(io::Error::other)?;
+        }
         drop(state);
         loop {
-            match committer.step(std::time::Duration::ZERO) {
+            match committer.step(Duration::ZERO) {
                 Step::Idle => break,
                 Step::Committed(frame) => committer.acknowledge(&frame),
                 Step::Full | Step::Failed => {
@@ -123,10 +145,18 @@ fn write_again(hosts: &Hosts, log: &Log, committer: &mut Committer) -> io::Resul
     Ok(())
 }
 
-/// Renames the damaged segments below `floor` and removes the others.
-fn set_aside(disk: &dyn Disk, paths: &Paths, floor: u64, damaged: &BTreeSet<u64>) -> Result<Vec<PathBuf>, OpenError> {
+/// Renames the damaged segments below `floor` and removes the others, but nothing that is not this store's.
+fn set_aside(
+    disk: &dyn Disk,
+    paths: &Paths,
+    floor: u64,
+    damaged: &BTreeSet<u64>,
+    foreign: &[String],
+) -> Result<Vec<PathBuf>, OpenError> {
     let mut aside = Vec::new();
-    for entry in disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))? {
+    let mut entries = disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))?;
+    entries.retain(|entry| !foreign.contains(&entry.name));
+    for entry in entries {
         let Some(seq) = crate::paths::segment_seq(&entry.name).filter(|&seq| seq < floor) else { continue };
         let path = paths.segment(seq);
         if damaged.contains(&seq) {

@@ -3,9 +3,9 @@
 use super::Store;
 use crate::decode::{self, LineError, Point, Sink};
 use crate::error::Unavailable;
-use crate::format::frame::write::RowValues;
+use crate::format::frame::{self, write::RowValues};
 use crate::head::{Host, HostState};
-use crate::model::Lsn;
+use crate::model::{Lsn, MetricId};
 use crate::names::{KeyName, Layout, MetricName};
 use crate::slot::Run;
 use crate::wal::ROW_VALUES_MAX;
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// An error means that some of the lines may have been taken, but that none may be acknowledged.
     pub fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable> {
-        self.log.admit()?;
+        self.ready()?;
         let mut batch = self.pool.lock().pop().unwrap_or_default();
         let outcome = self.write_with(&mut batch, body, default_cluster, complete);
         batch.clear();
@@ -150,6 +150,9 @@ impl Store {
         let (Some(host), Some(seen)) = (&group.host, &group.layout) else { return Ok(()) };
         let mut guard = host.state.lock();
         let state = &mut *guard;
+        if !state.seeded {
+            self.seed(host, state);
+        }
         let known = u32::try_from(seen.len()).unwrap_or(u32::MAX);
         let new_ordinals = self.add_keys(state, &group.new_keys);
         rows.clear();
@@ -210,13 +213,18 @@ impl Store {
         let mut bytes_left = usize::try_from(self.options.segment_len / 8)
             .unwrap_or(usize::MAX)
             .saturating_sub(state.layout.encoded_len());
-        let mut keys_left = limits.series_per_host.saturating_sub(state.layout.len());
+        // What the host has counts, not the layout, which it may share with a host that has more.
+        let series = self.series.load(Ordering::Relaxed);
+        let of_host = limits.series_per_host.saturating_sub(state.runs.series_count());
+        let mut keys_left = of_host.min(limits.series.saturating_sub(series));
         let mut wanted = Vec::with_capacity(names.len());
         for &name in &names {
             if state.layout.find(name).is_some() {
                 continue;
             }
-            let bytes = 64 + 255 + name.component.len() + name.subcomponent.len();
+            let metric = &self.options.metrics.get(MetricId(name.metric.0)).name;
+            let key = frame::Key { metric, component: name.component, subcomponent: name.subcomponent };
+            let bytes = frame::write::key_len(&key);
             if keys_left == 0 || bytes > bytes_left {
                 break;
             }

@@ -178,9 +178,11 @@ impl Committer {
 
     /// Seals the log: the header of the next segment says where it ends, so that damage behind it cannot look like a
     /// power cut. After all frames are committed; prepares one more segment, for the next start.
-    pub fn close(mut self) -> io::Result<()> {
+    ///
+    /// Returns the number of that segment, `None` where the log has failed or was never begun.
+    pub fn close(mut self) -> io::Result<Option<u64>> {
         if self.failed || self.file.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         self.sync()?;
         let (seq, next_lsn) = self.log.begin_next_segment();
@@ -189,7 +191,7 @@ impl Committer {
             self.rotate(seq, next_lsn)?;
         }
         self.preparer.ensure(seq + 1)?;
-        Ok(())
+        Ok(Some(seq))
     }
 
     /// The number of the segment that is written.

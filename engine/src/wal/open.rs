@@ -100,6 +100,9 @@ struct Open {
     local: LocalIds,
     closed: VecDeque<PendingFrame>,
     pending_bytes: usize,
+    /// Bytes of definitions in the segment under construction, and in the one before it.
+    definition_bytes: usize,
+    definition_bytes_before: usize,
     waiters: VecDeque<(Lsn, Waiter)>,
     failed: Option<Unavailable>,
     full: Option<Unavailable>,
@@ -123,6 +126,8 @@ pub struct Pulse {
     pub last: Lsn,
     /// Bytes that wait for the device.
     pub pending_bytes: usize,
+    /// Bytes of the definitions that a segment begins with.
+    pub definition_bytes: usize,
     /// Why writes are refused at present.
     pub refuses: Option<Unavailable>,
 }
@@ -151,6 +156,8 @@ impl Log {
             local: LocalIds::default(),
             closed: VecDeque::new(),
             pending_bytes: 0,
+            definition_bytes: 0,
+            definition_bytes_before: 0,
             waiters: VecDeque::new(),
             failed: None,
             full: None,
@@ -231,6 +238,11 @@ impl Log {
         lsn
     }
 
+    /// The number of the segment that rows are appended to.
+    pub fn seq(&self) -> u64 {
+        self.open.lock().seq
+    }
+
     /// Calls `done` when all up to `lsn` is durable, at once if it is, or with the reason why it never will be.
     pub fn when_durable(&self, lsn: Lsn, done: Waiter) {
         let outcome = {
@@ -270,6 +282,7 @@ impl Log {
             durable: self.durable(),
             last: Lsn(open.next_lsn.0 - 1),
             pending_bytes: open.pending_bytes,
+            definition_bytes: open.definition_bytes.max(open.definition_bytes_before),
             refuses: open.admit(self.options.pending_max).err(),
         }
     }
@@ -281,6 +294,14 @@ impl Log {
             open.close_frame();
         }
         open.closed.pop_front()
+    }
+
+    /// Ends the segment that rows are appended to: later rows go to the next one. Returns the last LSN before.
+    pub fn rotate(&self) -> Lsn {
+        let mut open = self.open.lock();
+        open.next_segment();
+        self.work.notify_one();
+        Lsn(open.next_lsn.0 - 1)
     }
 
     /// Where the segment after the last one that rows were appended to begins, for sealing at the end.
@@ -307,9 +328,14 @@ impl Log {
 
     /// The log has failed; the first cause is kept.
     pub(super) fn fail(&self, cause: String) {
+        self.stop(Unavailable::Failed(cause));
+    }
+
+    /// Nothing is committed any more: whoever still waits is told why.
+    pub fn stop(&self, cause: Unavailable) {
         let (waiters, cause) = {
             let mut open = self.open.lock();
-            let cause = open.failed.get_or_insert(Unavailable::Failed(cause)).clone();
+            let cause = open.failed.get_or_insert(cause).clone();
             (std::mem::take(&mut open.waiters), cause)
         };
         for (_, waiter) in waiters {
@@ -392,6 +418,7 @@ impl Open {
             self.seq += 1;
             self.offset = BLOCK as u64;
             self.local = LocalIds::default();
+            self.definition_bytes_before = std::mem::take(&mut self.definition_bytes);
         }
     }
 
@@ -402,6 +429,7 @@ impl Open {
         let id = u32::try_from(self.local.hosts.len()).unwrap_or(u32::MAX) + 1;
         self.make_room(log, write::host_len(cluster, name));
         write::host(&mut self.frame, id, cluster, name);
+        self.definition_bytes += write::host_len(cluster, name);
         self.local.hosts.insert(host, id);
         id
     }
@@ -429,6 +457,7 @@ impl Open {
                 write::layout(&mut self.frame, id, parent, chunk);
             }
         });
+        self.definition_bytes += layout.encoded_len();
         self.local.layouts.insert(layout.id(), id);
         id
     }

@@ -1,22 +1,23 @@
 //! Which segments belong to the log, and in what order: the newest header names its predecessor, and so on back to the
 //! floor. What a power cut leaves is accepted; everything else is a [`Problem`] with a place.
 
-use super::replay::{Behind, End, Replay, Tail, replay};
+use super::replay::{Behind, End, Replay, Tail, is_zero, replay};
 use crate::disk::{BLOCK, Disk};
 use crate::error::OpenError;
 use crate::format::segment::{Seal, Segment};
 use crate::format::{FormatError, StoreId};
 use crate::model::Lsn;
 use crate::paths::{self, Paths};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 /// Where the manifest says that the log begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Floor {
     /// The number of the first segment that is needed.
     pub seq: u64,
-    /// The LSN that its first row has at least.
-    pub lsn: Lsn,
+    /// The highest LSN that is kept elsewhere: the next one is above it.
+    pub snapshot_lsn: Lsn,
     /// Whether that segment is known to exist.
     pub begun: bool,
 }
@@ -67,6 +68,8 @@ pub struct Chain {
     pub segments: Vec<Segment>,
     /// Files that are not needed: below the floor, prepared and never begun, or empty and passed over.
     pub unneeded: Vec<u64>,
+    /// Files of a salvage that did not end; they do not count.
+    pub unfinished: Vec<u64>,
     /// A prepared file that the next segment can use: its number and length.
     pub prepared: Option<(u64, u64)>,
     /// Names in the directory that are not ours.
@@ -101,30 +104,47 @@ pub struct Recovered {
 /// Sorts out the files of the log.
 fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Result<Chain, OpenError> {
     let Floor { seq: floor, begun, .. } = *floor;
+    let unfinished = unfinished_salvage(disk, paths, floor)?;
     let mut chain = Chain::default();
     let mut found: BTreeMap<u64, Found> = BTreeMap::new();
     let mut lens: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut foreign = BTreeSet::new();
+    // A name that a killed process gave may not be durable yet: it is, before anything is written behind it.
+    disk.sync_dir(&paths.wal()).map_err(OpenError::io("sync", paths.wal()))?;
     for entry in disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))? {
         let Some(seq) = paths::segment_seq(&entry.name).filter(|_| !entry.is_dir) else {
-            let list = if paths::is_temporary(&entry.name) { &mut chain.temporary } else { &mut chain.foreign };
-            list.push(entry.name);
+            if paths::is_temporary(&entry.name) {
+                chain.temporary.push(entry.name);
+            } else if !paths::is_set_aside(&entry.name) {
+                chain.foreign.push(entry.name);
+            }
             continue;
         };
+        // A number that any file has is not given again, whoever the file belongs to.
+        chain.highest_seq = chain.highest_seq.max(seq);
         let path = paths.segment(seq);
         let block = disk.read_prefix(&path, BLOCK).map_err(OpenError::io("read", &path))?;
         let kind = match Segment::check(&block, entry.len) {
+            Err(what @ FormatError::Version { .. }) => {
+                let remedy = "Nothing was changed".to_owned();
+                return Err(OpenError::Damaged { path, offset: 0, lsn: Lsn(0), what, remedy });
+            }
             Ok(segment) if segment.store != store => {
+                foreign.insert(seq);
                 chain.foreign.push(entry.name);
+                continue;
+            }
+            _ if unfinished.is_some_and(|first| seq >= first) => {
+                chain.unfinished.push(seq);
                 continue;
             }
             Ok(segment) if segment.seq != seq => {
                 Found::Unreadable(FormatError::Field("header is that of a segment with another number"))
             }
             Ok(segment) => Found::Segment(segment),
-            Err(_) if block.iter().all(|&byte| byte == 0) => Found::Unused,
+            Err(_) if block.len() == BLOCK && is_zero(&block) => Found::Unused,
             Err(error) => Found::Unreadable(error),
         };
-        chain.highest_seq = chain.highest_seq.max(seq);
         found.insert(seq, kind);
         lens.insert(seq, entry.len);
     }
@@ -162,29 +182,49 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
         }
     }
     chain.segments.reverse();
-    if begun && !found.contains_key(&floor) {
-        chain.problems.push(missing(floor));
-    }
     let newest_seq = newest.map_or(0, |segment| segment.seq);
     for (&seq, kind) in &found {
         let is_ours = chain.segments.iter().any(|segment| segment.seq == seq);
-        let is_known = is_ours || chain.problems.iter().any(|problem| problem.seq == seq);
-        match kind {
-            Found::Unused if seq > newest_seq && seq == chain.highest_seq && seq > floor => {
-                chain.prepared = lens.get(&seq).map(|&len| (seq, len));
+        if is_ours || chain.problems.iter().any(|problem| problem.seq == seq) {
+            continue;
+        }
+        let frames = if seq >= floor { headless(disk, paths, store, seq, true)? } else { None };
+        if let Some(problem) = passed_over(seq, kind, frames).filter(|_| seq >= floor) {
+            chain.problems.push(problem);
+            match frames.filter(|_| seq > newest_seq) {
+                // Its rows are behind all others, so they can be read without its header.
+                Some(segment) => chain.segments.push(segment),
+                None => chain.unneeded.push(seq),
             }
-            _ if is_known => {}
-            _ => {
-                if seq >= floor
-                    && let Some(problem) = passed_over(disk, paths, store, seq)?
-                {
-                    chain.problems.push(problem);
-                }
-                chain.unneeded.push(seq);
+        } else if *kind == Found::Unused && seq > newest_seq && seq == chain.highest_seq && seq > floor {
+            chain.prepared = lens.get(&seq).map(|&len| (seq, len));
+            // Only when a segment is begun is the next one prepared, and it goes only when that one is begun.
+            if seq - 1 >= floor && !found.contains_key(&(seq - 1)) && !foreign.contains(&(seq - 1)) {
+                chain.problems.push(missing(seq - 1));
             }
+        } else {
+            chain.unneeded.push(seq);
         }
     }
+    let floor_is_begun = matches!(found.get(&floor), Some(Found::Segment(_)));
+    if begun && !floor_is_begun && chain.problems.iter().all(|problem| problem.seq != floor) {
+        let what = found.get(&floor).map(|_| FormatError::Field("the log begins with it, but it has no header"));
+        chain.problems.push(Problem { what, ..missing(floor) });
+    }
     Ok(chain)
+}
+
+/// The first segment of a salvage that began and did not end: the manifest does not let the log begin there. Its rows
+/// are old ones that were written again: behind newer ones they would be wrong.
+fn unfinished_salvage(disk: &dyn Disk, paths: &Paths, floor: u64) -> Result<Option<u64>, OpenError> {
+    match disk.read(&paths.salvage()) {
+        Ok(text) => {
+            let first = std::str::from_utf8(&text).ok().and_then(|text| text.parse::<u64>().ok());
+            Ok(first.filter(|&first| first > floor))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io("read", paths.salvage())(error)),
+    }
 }
 
 fn missing(seq: u64) -> Problem {
@@ -209,16 +249,19 @@ fn headless(
     Ok(first.map(|(_, first_lsn)| Segment { first_lsn, ..segment }))
 }
 
-/// A file that no header names must never have held a durable frame.
-fn passed_over(disk: &dyn Disk, paths: &Paths, store: StoreId, seq: u64) -> Result<Option<Problem>, OpenError> {
-    Ok(headless(disk, paths, store, seq, true)?.map(|segment| Problem {
-        seq,
-        offset: 0,
-        first_lsn: segment.first_lsn,
-        last_lsn: None,
-        bytes: segment.len,
-        what: Some(FormatError::Field("holds frames, but its header does not verify or no other segment names it")),
-    }))
+/// What is wrong with a file at or above the floor that no header names: it must never have held a durable frame, and a
+/// header that was torn while it was written fails its checksum, nothing else.
+fn passed_over(seq: u64, kind: &Found, frames: Option<Segment>) -> Option<Problem> {
+    let is_torn = |error: &FormatError| matches!(error, FormatError::Checksum { .. } | FormatError::Magic(_));
+    let what = match (kind, frames) {
+        (Found::Unreadable(error), None) if is_torn(error) => return None,
+        (Found::Unreadable(error), _) => error.clone(),
+        (Found::Unused | Found::Segment(_), None) => return None,
+        (Found::Unused, Some(_)) => FormatError::Field("holds frames, but has no header"),
+        (Found::Segment(_), Some(_)) => FormatError::Field("holds frames, but no other segment names it"),
+    };
+    let first_lsn = frames.map_or(Lsn(0), |segment| segment.first_lsn);
+    Some(Problem { what: Some(what), first_lsn, bytes: BLOCK as u64, ..missing(seq) })
 }
 
 /// Replays the log of a store from its floor on.
@@ -235,7 +278,7 @@ pub fn recover(
     let mut chain = chain(disk, paths, store, floor)?;
     let mut problems = std::mem::take(&mut chain.problems);
     let mut segments = Vec::new();
-    let mut next_lsn = floor.lsn;
+    let mut next_lsn = Lsn(0);
     let mut end = None;
     let (mut rows, mut bytes_read) = (0, 0);
     let mut tail = Tail::Clean;
@@ -289,6 +332,7 @@ pub fn recover(
         end = Some(Seal { seq: segment.seq, end: last.offset, last_lsn });
         tail = last.tail;
     }
+    next_lsn = next_lsn.max(Lsn(floor.snapshot_lsn.0 + 1));
     problems.sort_by_key(|problem| (problem.seq, problem.offset));
     chain.problems = problems;
     Ok(Recovered { chain, segments, next_lsn, end, tail, rows, bytes: bytes_read })

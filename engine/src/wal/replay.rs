@@ -2,7 +2,7 @@
 
 use crate::disk::BLOCK;
 use crate::format::FormatError;
-use crate::format::frame::{Frame, Place};
+use crate::format::frame::{Frame, MISPLACED, Place};
 use crate::format::segment::Segment;
 use crate::model::Lsn;
 
@@ -80,14 +80,20 @@ pub fn replay(
     };
     let behind = Behind::scan(bytes, segment, offset);
     let durable = durable.max(behind.durable);
-    let tail = if durable >= next_lsn {
+    let tail = if durable >= next_lsn || what == MISPLACED {
         Tail::Damaged { what }
-    } else if rest_at(bytes, segment, offset).iter().all(|&byte| byte == 0) {
+    } else if is_zero(rest_at(bytes, segment, offset)) {
         Tail::Clean
     } else {
         Tail::Torn { what, frames_behind: behind.frames }
     };
     End { offset, next_lsn, rows, tail }
+}
+
+/// Whether all bytes are zero, at the speed of a comparison of memory: the rest of a segment is long.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    bytes.chunks(BLOCK).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 fn rest_at<'a>(bytes: &'a [u8], segment: &Segment, offset: u64) -> &'a [u8] {

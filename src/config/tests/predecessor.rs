@@ -24,8 +24,7 @@ fn recorded_files_of_the_predecessor_load() {
         assert_eq!((slow.frequency, slow.aggregation), (300, Aggregation::Sum));
         assert_eq!(loaded.warnings.len(), 1, "only the archive: {:?}", loaded.warnings);
         let noted = |key: &str| loaded.notes.iter().any(|note| note.contains(key));
-        for key in ["num-workers", "checkpoint-interval", "checkpoints.file-format", "cleanup.directory", "memory-cap"]
-        {
+        for key in ["num-workers", "checkpoint-interval", "checkpoints.file-format", "cleanup.directory"] {
             assert!(noted(key), "{key} in {:?}", loaded.notes);
         }
         assert_same(config, &load_text(&config.to_json()).unwrap().config);
@@ -102,7 +101,7 @@ fn keys_without_meaning_are_notes() {
     .unwrap();
     assert!(loaded.warnings.is_empty());
     let without_meaning = loaded.notes.iter().filter(|note| note.contains("has no meaning in kymo")).count();
-    assert_eq!(without_meaning, 6, "{:?}", loaded.notes);
+    assert_eq!(without_meaning, 5, "{:?}", loaded.notes);
     assert_eq!(loaded.config.memory_cap_bytes, Some(100_000_000_000));
     assert_eq!(loaded.config.checkpoints_directory, None);
     assert_eq!(with_store("\"memory-cap\": 0").unwrap().config.memory_cap_bytes, None);

@@ -4,6 +4,9 @@ use super::request::set;
 use super::text::quote;
 use super::value::{Json, JsonError, Place};
 
+/// Metrics of one request at most: each is looked up, and may be told, for each node.
+const METRICS: usize = 4096;
+
 /// Which metrics of which nodes are looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HealthRequest {
@@ -26,6 +29,9 @@ impl HealthRequest {
                 "metric-names" => {
                     let metrics = value.strings(Place::Field("HealthCheckReq.metric-names"))?;
                     request.metrics = metrics.unwrap_or_default();
+                    if request.metrics.len() > METRICS {
+                        return Err(JsonError::TooMany { what: "metric-names", limit: METRICS });
+                    }
                 }
                 _ => return Err(JsonError::UnknownField(quote(&key))),
             }
@@ -39,9 +45,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_keys_are_errors() {
+    fn unknown_keys_and_endless_lists_are_errors() {
         let error = HealthRequest::decode(br#"{"cluster":"alpha","metrics":[]}"#).unwrap_err();
         assert_eq!(error.to_string(), "json: unknown field \"metrics\"");
+        let many = format!(r#"{{"metric-names":[{}]}}"#, vec!["\"m\""; METRICS + 1].join(","));
+        let error = HealthRequest::decode(many.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "more than 4096 metric-names in one request");
         let request = HealthRequest::decode(br#"{"Cluster":"alpha","NODES":["a"],"metric-names":null}"#).unwrap();
         assert_eq!(request.cluster, "alpha");
         assert_eq!(request.nodes, ["a"]);

@@ -12,3 +12,4 @@ mod value;
 pub(super) use health::HealthRequest;
 pub(super) use request::{decode_query, selectors};
 pub(super) use text::{quote, write_number, write_string, write_strings};
+pub(super) use value::JsonError;

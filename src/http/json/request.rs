@@ -5,6 +5,9 @@ use kymo_engine::model::{Query, Request, ResampleAlgo};
 use super::text::quote;
 use super::value::{Json, JsonError, Place};
 
+/// Queries of one request at most: an empty one takes a hundred times the memory of its text.
+const QUERIES: usize = 1 << 18;
+
 /// Reads the body of a query request.
 pub(crate) fn decode_query(body: &[u8]) -> Result<Request, JsonError> {
     let mut request = Request::default();
@@ -29,7 +32,11 @@ pub(crate) fn decode_query(body: &[u8]) -> Result<Request, JsonError> {
 
 fn queries(value: Json) -> Result<Vec<Query>, JsonError> {
     let items = value.array(Place::Field("APIQueryRequest.queries"), "[]api.APIQuery")?;
-    items.unwrap_or_default().into_iter().map(query).collect()
+    let items = items.unwrap_or_default();
+    if items.len() > QUERIES {
+        return Err(JsonError::TooMany { what: "queries", limit: QUERIES });
+    }
+    items.into_iter().map(query).collect()
 }
 
 fn query(value: Json) -> Result<Query, JsonError> {
@@ -159,6 +166,12 @@ mod tests {
         assert!(error(r#"{"to":9223372036854775808}"#).contains("number 9223372036854775808"));
         assert!(error(r#"{"to":1e3}"#).contains("of type int64"));
         assert_eq!(decode_query(br#"{"to":-9223372036854775808}"#).unwrap().to, i64::MIN);
+    }
+
+    #[test]
+    fn more_queries_than_anybody_asks_are_refused() {
+        let body = format!(r#"{{"queries":[{}]}}"#, vec!["{}"; QUERIES + 1].join(","));
+        assert_eq!(error(&body), "more than 262144 queries in one request");
     }
 
     #[test]

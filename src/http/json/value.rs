@@ -40,6 +40,14 @@ pub(crate) enum JsonError {
     /// A key that nobody reads, where that is an error.
     #[error("json: unknown field {0}")]
     UnknownField(String),
+    /// More items than one request may have.
+    #[error("more than {limit} {what} in one request")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A word that is not one of those to choose from.
     #[error("{field}: unknown value {found}")]
     UnknownWord {

@@ -15,6 +15,69 @@ async fn head_that_does_not_end_is_cut() {
     assert_eq!(silent.rest().await, "");
 }
 
+/// Time enough for a client on the same machine to say what it has to say.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Returns when at least [`Limits::head`] has passed.
+async fn head_time_passes(server: &Server) {
+    assert_eq!(server.connect().await.rest().await, "");
+}
+
+#[tokio::test]
+async fn idle_connection_is_kept_for_longer_than_a_head_may_take() {
+    let server = Server::start(Fake::default(), Limits { head: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    for method in ["GET", "HEAD", "GET"] {
+        assert_eq!(client.ask(method, "/health", "").await.status, 200);
+        head_time_passes(&server).await;
+    }
+    let mut sender = server.connect().await;
+    for _ in 0..2 {
+        assert_eq!(sender.ask("POST", "/api/write", "m value=1\n").await.status, 200);
+        head_time_passes(&server).await;
+    }
+    // The second head begins, and does not end.
+    client.send("GET /health HTTP/1.1\r\nHost: k\r\nX-").await;
+    assert!(!client.rest().await.contains(" 200 "));
+}
+
+#[tokio::test]
+async fn silent_connection_is_closed_after_its_own_time() {
+    let limits = Limits { idle: Duration::from_millis(50), head: Duration::from_mins(1), ..Limits::default() };
+    let server = Server::start(Fake::default(), limits).await;
+    for method in ["GET", "HEAD"] {
+        let mut client = server.connect().await;
+        assert_eq!(client.ask(method, "/health", "").await.status, 200);
+        assert_eq!(client.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn request_may_take_longer_than_a_head_or_a_silence() {
+    let (fake, mut waiters) = Fake::waiting();
+    let server = Server::start(fake, Limits { head: SHORT, idle: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    client.send("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: 2\r\n\r\n").await;
+    head_time_passes(&server).await;
+    client.send("m\n").await;
+    let durable = waiters.recv().await.unwrap();
+    head_time_passes(&server).await;
+    durable(Ok(()));
+    assert_eq!(client.reply("POST").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_when_there_are_too_many() {
+    let server = Server::start(Fake::default(), Limits { connections: 4, ..Limits::default() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect().await;
+        assert_eq!(client.ask("GET", "/health", "").await.status, 200);
+        idle.push(client);
+    }
+    assert_eq!(server.ask("GET", "/health", "").await.status, 200);
+}
+
 #[tokio::test]
 async fn what_is_not_http_is_answered_with_400_and_closed() {
     let server = Server::start(Fake::default(), Limits::default()).await;
@@ -77,6 +140,8 @@ async fn readiness_says_why_not() {
     let server = Server::start_with(fake, Limits::default(), Some([0; 32])).await;
     let reply = server.ask("GET", "/ready", "").await;
     assert_eq!((reply.status, reply.body.as_str()), (503, "the disk is full\n"));
+    assert!((1..=5).contains(&reply.header("retry-after").unwrap().parse().unwrap()));
+    assert_eq!(reply.header("connection"), Some("close"));
     assert_eq!(server.ask("GET", "/health", "").await.status, 200);
     let reply = server.ask("GET", "/metrics", "").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/plain; version=0.0.4")));

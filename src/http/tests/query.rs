@@ -123,8 +123,50 @@ async fn post_and_head_are_answered_like_get() {
     let head = client.ask("HEAD", "/api/query", body).await;
     assert_eq!((head.status, head.header("content-length")), (200, get.header("content-length")));
     let head = client.ask("HEAD", "/api/query", "").await;
-    assert_eq!(head.status, 400);
-    assert_eq!(client.ask("GET", "/api/query", body).await.body, get.body);
+    assert_eq!((head.status, head.header("connection")), (400, Some("close")));
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn query_for_very_many_series_is_evaluated_in_parts_and_answered_in_order() {
+    let fake = Fake::answering(|query| {
+        assert!(query.component_ids.len() <= 1024, "{} series at one time", query.component_ids.len());
+        let one = |id: &String| Ok(series(&[1.0; 4], id.parse().unwrap(), 0, [0.5; 3]));
+        query.component_ids.iter().map(one).collect()
+    });
+    let server = Server::start(fake, Limits::default()).await;
+    let ids: Vec<_> = (0..5000).map(|id| format!("\"{id}\"")).collect();
+    for range in ["\"from\":0,\"to\":9223372036854775807", "\"from\":0,\"to\":60"] {
+        let body = format!(r#"{{{range},"queries":[{{"metric":"m","type":"core","type-ids":[{}]}}]}}"#, ids.join(","));
+        let reply = server.ask("POST", "/api/query", &body).await;
+        let document: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        let found: Vec<_> = document["results"][0].as_array().unwrap().iter().map(|one| &one["from"]).collect();
+        assert!(found.into_iter().eq(&(0..5000).map(serde_json::Value::from).collect::<Vec<_>>()));
+    }
+}
+
+#[tokio::test]
+async fn short_text_that_asks_for_hundreds_of_millions_of_series_is_given_up_in_time() {
+    let limits = Limits { query_time: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::start(Fake::default(), limits).await;
+    let ids = vec!["\"1\""; 20_000].join(",");
+    let body = format!(r#"{{"queries":[{{"type":"a","type-ids":[{ids}],"subtype":"b","subtype-ids":[{ids}]}}]}}"#);
+    let reply = server.ask("POST", "/api/query", &body).await;
+    assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+    assert!(reply.body.contains("takes too long"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn operators_requests_have_an_end_too() {
+    let limits = Limits { query_time: Duration::ZERO, ..Limits::default() };
+    let server = Server::start(Fake::default(), limits).await;
+    let health = server.ask("GET", "/api/healthcheck", r#"{"cluster":"alpha","nodes":["g1"],"metric-names":[]}"#).await;
+    let free = server.ask("POST", "/api/free?to=1", r#"[["alpha","a1"]]"#).await;
+    for reply in [health, free] {
+        assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+        assert!(reply.header("retry-after").is_some());
+        assert!(reply.body.contains("takes too long"), "{}", reply.body);
+    }
 }
 
 /// An answer of several hundred kilobytes.

@@ -229,3 +229,30 @@ async fn answer_to_a_bad_line_waits_until_the_good_ones_are_durable() {
     durable(Ok(()));
     assert_eq!(client.reply("POST").await.unwrap().status, 400);
 }
+
+#[tokio::test]
+async fn large_bodies_do_not_hold_up_others_while_they_are_decoded() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (entered, mut has_entered) = mpsc::unbounded_channel();
+    let fake = Fake::writing(move |_| {
+        entered.send(()).unwrap();
+        released.recv().unwrap();
+        Ok(Written::default())
+    });
+    // One thread serves all connections.
+    let server = Server::start(fake, Limits::default()).await;
+    let mut client = server.connect().await;
+    let body = "m value=1\n".repeat(20_000);
+    client.send(format!("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+    has_entered.recv().await.unwrap();
+    assert_eq!(server.ask("GET", "/health", "").await.status, 200);
+    release.send(()).unwrap();
+    assert_eq!(client.reply("POST").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn large_body_whose_decoding_panics_is_not_acknowledged() {
+    let server = Server::start(Fake::writing(|_| panic!("as asked")), Limits::default()).await;
+    let reply = server.ask("POST", "/api/write", &"m value=1\n".repeat(20_000)).await;
+    assert_eq!((reply.status, reply.header("connection")), (500, Some("close")));
+}

@@ -25,12 +25,16 @@ use parking_lot::Mutex;
 
 use super::durable::{self, Steps, check_rename};
 use super::log::{Device, Log};
-use super::{BLOCK, Disk, Entry, FileBytes, Lock, LogFile, invalid};
+use super::stream::Stream;
+use super::{BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, invalid};
 use image::Change;
 use state::State;
 
 /// Zeros are written in pieces of this many bytes, so that preparation can stop halfway.
 const ZERO_LEN: usize = 1 << 20;
+
+/// Streamed files are written in pieces of this many bytes: small, so that files of tests can stop halfway too.
+const PIECE_LEN: usize = 2 * BLOCK;
 
 /// The end of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +186,18 @@ impl Disk for SimDisk {
         Ok(Box::new(Log::new(file, len)))
     }
 
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let stream = Stream::create(self, path, PIECE_LEN, |temporary| Ok(self.open(temporary)?.0))?;
+        Ok(Box::new(stream))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Region> {
+        self.state.lock().step(|state| {
+            let node = state.find(path)?;
+            Ok(Region::copy_of(&state.file(node)?.live))
+        })
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.state.lock().step(|state| {
             let (dir, name) = state.find_parent(path)?;
@@ -223,7 +239,7 @@ impl Disk for SimDisk {
 impl Steps for SimDisk {
     type File = SimFile;
 
-    fn create(&self, path: &Path) -> io::Result<SimFile> {
+    fn create_file(&self, path: &Path) -> io::Result<SimFile> {
         self.state.lock().step(|state| {
             let node = state.create(path)?;
             Ok(SimFile { disk: self.clone(), node, life: state.life })
@@ -232,6 +248,12 @@ impl Steps for SimDisk {
 
     fn sync_file(&self, file: &mut SimFile) -> io::Result<()> {
         file.sync()
+    }
+
+    fn discard(&self, path: &Path, file: &SimFile) -> io::Result<()> {
+        // What a dead process leaves behind may be a new life's by now.
+        self.state.lock().check_life(file.life)?;
+        self.unlink(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

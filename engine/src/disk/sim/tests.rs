@@ -183,6 +183,118 @@ fn a_replacement_is_whole_or_absent_at_every_operation() {
     assert_eq!(outcomes, BTreeSet::from([(1, 3), (2, 3), (3, 3), (4, 3), (4, 5), (5, 3), (5, 5)]));
 }
 
+/// A streamed file, as the store writes them: content, then the head.
+fn stream(disk: &SimDisk, path: &Path, content: &[u8], head: &[u8]) -> io::Result<()> {
+    let mut file = disk.create(path)?;
+    for part in content.chunks(1000) {
+        file.append(part)?;
+    }
+    file.finish(head)
+}
+
+/// Three pieces and a part of a block, a head of 100 bytes, and the whole as it is when it is finished.
+fn streamed() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let content: Vec<u8> = (1..=251).cycle().take(3 * PIECE_LEN + 5000).collect();
+    let head = vec![0xff; 100];
+    let whole = [&head, &content[head.len()..]].concat();
+    (content, head, whole)
+}
+
+#[test]
+fn a_streamed_file_is_whole_or_absent_at_every_operation() {
+    let path = Path::new("/d/1.snap");
+    let (content, head, whole) = streamed();
+    let disk = SimDisk::new(0);
+    disk.create_dir_all(Path::new("/d")).unwrap();
+    disk.crash(Crash::Kill);
+    stream(&disk, path, &content, &head).unwrap();
+    let ops = disk.ops();
+    assert_eq!(ops, 11, "create, open, three pieces, blocks, rest, head, sync, rename, sync of the directory");
+    let mut outcomes = BTreeSet::new();
+    for op in 1..=ops {
+        for seed in 0..50 {
+            for kind in [Crash::Kill, Crash::Power] {
+                let disk = SimDisk::new(seed);
+                disk.create_dir_all(Path::new("/d")).unwrap();
+                disk.crash(Crash::Kill);
+                disk.set_crash_at(Some(op));
+                assert!(Stopped::caused(&stream(&disk, path, &content, &head).unwrap_err()));
+                disk.crash(kind);
+                let found = match disk.map(path) {
+                    Ok(region) => Some(region.to_vec()),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+                        None
+                    }
+                };
+                assert!(found.as_ref().is_none_or(|found| *found == whole), "op {op}, seed {seed}");
+                outcomes.insert((op, found.is_some()));
+                // What was left under the temporary name is in nobody's way.
+                stream(&disk, path, &content, &head).unwrap();
+                disk.crash(Crash::Power);
+                assert_eq!(*disk.read(path).unwrap(), *whole);
+                assert_eq!(disk.files().len(), 1);
+            }
+        }
+    }
+    let whole_at: Vec<_> = outcomes.iter().filter(|(_, whole)| *whole).map(|(op, _)| *op).collect();
+    assert_eq!(whole_at, [10, 11]);
+    assert_eq!(outcomes.len(), 13, "absent at each of them too");
+}
+
+#[test]
+fn a_streamed_file_that_meets_a_fault_is_given_up_and_leaves_nothing() {
+    let path = Path::new("/d/1.snap");
+    let (content, head, _) = streamed();
+    let refused = |prepare: &dyn Fn(&SimDisk)| {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        prepare(&disk);
+        let error = stream(&disk, path, &content, &head).unwrap_err();
+        // A failed sync of the directory comes behind the name, and only makes it uncertain.
+        (error, disk.files().into_keys().next())
+    };
+    for nth in 1..=6 {
+        let (error, left) = refused(&|disk| disk.fail_write(Some(nth)));
+        assert!(is_eio(&error) && left.is_none(), "write {nth}: {error} {left:?}");
+    }
+    let (error, left) = refused(&|disk| disk.fail_sync(Some(1)));
+    assert!(is_eio(&error) && left.is_none());
+    let (error, left) = refused(&|disk| disk.fail_sync(Some(2)));
+    assert!(is_eio(&error) && left.as_deref() == Some(path));
+    for capacity in [0, 1, 8192, 20_000, content.len() as u64 - 1] {
+        let (error, left) = refused(&|disk| disk.set_capacity(Some(capacity)));
+        assert!(error.kind() == io::ErrorKind::StorageFull && left.is_none(), "{capacity}: {error}");
+    }
+}
+
+#[test]
+fn a_streamed_file_takes_nothing_more_after_an_error() {
+    let disk = SimDisk::new(1);
+    let mut file = disk.create(Path::new("/1.snap")).unwrap();
+    disk.set_capacity(Some(PIECE_LEN as u64));
+    file.append(&[1; 2 * PIECE_LEN]).unwrap_err();
+    assert!(disk.files().is_empty(), "its room is given back at once");
+    disk.set_capacity(None);
+    file.append(b"more").unwrap_err();
+    file.finish(b"").unwrap_err();
+    assert!(disk.files().is_empty());
+}
+
+#[test]
+fn a_streamed_file_of_a_dead_process_removes_nothing_of_the_next() {
+    let disk = SimDisk::new(1);
+    let path = Path::new("/1.snap");
+    let mut dead = disk.create(path).unwrap();
+    disk.crash(Crash::Kill);
+    let mut alive = disk.create(path).unwrap();
+    alive.append(b"alive").unwrap();
+    assert!(Stopped::caused(&dead.append(&[1; PIECE_LEN]).unwrap_err()));
+    drop(dead);
+    alive.finish(b"").unwrap();
+    assert_eq!(*disk.read(path).unwrap(), *b"alive");
+}
+
 #[test]
 fn directories_are_there_after_creation_and_after_every_crash_can_be_made() {
     let dir = Path::new("/a/b/c");
@@ -228,6 +340,8 @@ fn after_the_stop_everything_fails_and_after_the_crash_everything_old_does() {
         disk.replace(Path::new("/d/x"), b""),
         disk.unlink(Path::new("/d/log")),
         disk.create_dir_all(Path::new("/e")),
+        disk.create(Path::new("/d/new")).map(drop),
+        disk.map(Path::new("/d/log")).map(drop),
         disk.lock(Path::new("/d/OTHER"), "x").map(drop),
     ] {
         assert!(Stopped::caused(&result.unwrap_err()));

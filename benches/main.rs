@@ -1,0 +1,27 @@
+//! Benches of the engine. Each figure stands next to a yardstick that is measured in the same run, so that what the
+//! machine does at the time cancels out of the ratio.
+//!
+//! `cargo bench` runs all of them, `cargo bench -- commit` those whose name contains a word. Without `--bench`, as
+//! `cargo test --benches` calls it, everything runs once on a small workload.
+
+mod commit;
+mod compare;
+mod decode;
+mod env;
+mod ingest;
+mod null_disk;
+mod query;
+mod replay;
+mod workload;
+
+use criterion::Criterion;
+
+fn main() {
+    let mut criterion = Criterion::default().without_plots().configure_from_args();
+    decode::bench(&mut criterion);
+    ingest::bench(&mut criterion);
+    commit::bench(&mut criterion);
+    replay::bench(&mut criterion);
+    query::bench(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,88 @@
+//! A disk that drops everything at no cost, for what the engine does without one. Nothing reads back: a store is made
+//! on it, never opened again.
+
+use kymo_engine::disk::{AlignedBuf, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region};
+use std::io;
+use std::path::Path;
+
+#[derive(Debug)]
+pub(crate) struct NullDisk;
+
+#[derive(Debug)]
+struct NullFile;
+
+impl Disk for NullDisk {
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<Entry>> {
+        Ok(Vec::new())
+    }
+
+    fn read_prefix(&self, _: &Path, _: usize) -> io::Result<FileBytes> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn replace(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&self, _: &Path, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn open_log(&self, _: &Path) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(NullFile))
+    }
+
+    fn create(&self, _: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(NullFile))
+    }
+
+    fn map(&self, _: &Path) -> io::Result<Region> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn unlink(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn Lock>> {
+        Ok(Box::new(NullFile))
+    }
+
+    fn name(&self) -> &'static str {
+        "null"
+    }
+}
+
+impl LogFile for NullFile {
+    fn write(&mut self, _: u64, _: &AlignedBuf, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewFile for NullFile {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lock for NullFile {}

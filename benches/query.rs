@@ -1,0 +1,147 @@
+//! The four shapes of queries that a front end sends, on six hours of 84 hosts, against the same points in plain
+//! columns that are added up and looked through.
+
+use crate::compare::{Figure, compare};
+use crate::env::{scale, time};
+use crate::ingest::Ingest;
+use crate::workload::{self, CLUSTER, NODE_METRICS, SplitMix, THREAD_METRICS, host_name};
+use criterion::{Criterion, SamplingMode};
+use kymo_engine::model::{Query, Request};
+use kymo_engine::store::Store;
+use std::cell::OnceCell;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// What is asked, and how much of the plain columns answers it.
+struct Shape {
+    id: &'static str,
+    request: fn(&mut SplitMix, Size) -> Request,
+    answers: u32,
+    /// Series that are added up for one answer.
+    children: u32,
+    minutes: u32,
+}
+
+/// The size of what is stored.
+#[derive(Clone, Copy)]
+struct Size {
+    hosts: u32,
+    minutes: u32,
+}
+
+impl Size {
+    /// A request for the last minutes.
+    fn latest(self, minutes: u32) -> Request {
+        let (from, to) = (workload::time(self.minutes.saturating_sub(minutes)), workload::time(self.minutes));
+        Request { cluster: CLUSTER.to_owned(), from, to, ..Request::default() }
+    }
+}
+
+fn query(metric: &str, host: u32) -> Query {
+    Query { metric: metric.to_owned(), host: host_name(host), ..Query::default() }
+}
+
+fn one_metric(random: &mut SplitMix, size: Size) -> Request {
+    let metric = NODE_METRICS[random.below(10) as usize];
+    Request { queries: vec![query(metric, random.below(size.hosts))], ..size.latest(60) }
+}
+
+fn threads_summed(random: &mut SplitMix, size: Size) -> Request {
+    let metric = THREAD_METRICS[random.below(5) as usize];
+    Request { queries: vec![query(metric, random.below(size.hosts))], ..size.latest(size.minutes) }
+}
+
+fn statistics(_: &mut SplitMix, size: Size) -> Request {
+    let hosts = 0..size.hosts.min(64);
+    let queries = hosts.flat_map(|host| NODE_METRICS[..5].iter().map(move |metric| query(metric, host)));
+    Request { queries: queries.collect(), ..size.latest(size.minutes) }
+}
+
+fn all_hosts(random: &mut SplitMix, size: Size) -> Request {
+    Request { for_all_nodes: vec![NODE_METRICS[random.below(10) as usize].to_owned()], ..size.latest(60) }
+}
+
+/// Answers a request as the server does; returns how many points that is.
+fn answer(store: &Store, request: &Request, answers: u32) -> usize {
+    let (mut count, mut points) = (0, 0);
+    for query in &store.plan(request) {
+        for series in store.evaluate(request, query) {
+            points += black_box(series.expect("the series is there")).data.len();
+            count += 1;
+        }
+    }
+    assert_eq!(count, answers);
+    points
+}
+
+/// The least that an answer costs: the columns of its children are added up, and the sum is looked through.
+fn plain(columns: &[f64], shape: &Shape) {
+    let minutes = shape.minutes as usize;
+    for answer in columns.chunks(minutes * shape.children as usize).take(shape.answers as usize) {
+        let mut sums = vec![0.0; minutes];
+        for column in answer.chunks(minutes) {
+            for (sum, value) in sums.iter_mut().zip(column) {
+                *sum += value;
+            }
+        }
+        let (mut total, mut min, mut max) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
+        for &sum in &sums {
+            total += sum;
+            min = sum.min(min);
+            max = sum.max(max);
+        }
+        black_box((sums, total, min, max));
+    }
+}
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let size = Size { hosts: scale(84, 3), minutes: scale(360, 4) };
+    let (hour, all) = (size.minutes.min(60), size.minutes);
+    let shapes = [
+        Shape { id: "Q1 host, metric, 1 h", request: one_metric, answers: 1, children: 1, minutes: hour },
+        Shape { id: "Q2 host, 72 threads, 6 h", request: threads_summed, answers: 1, children: 72, minutes: all },
+        Shape {
+            id: "Q3 64 hosts, 5 metrics, 6 h",
+            request: statistics,
+            answers: 5 * size.hosts.min(64),
+            children: 1,
+            minutes: all,
+        },
+        Shape { id: "Q4 all hosts, metric, 1 h", request: all_hosts, answers: size.hosts, children: 1, minutes: hour },
+    ];
+    let mut group = criterion.benchmark_group("query");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(3));
+    let filled = OnceCell::new();
+    for shape in &shapes {
+        let setup = || {
+            let ingest: &Ingest = filled.get_or_init(|| fill(size));
+            let len = shape.answers * shape.children * shape.minutes;
+            (ingest, (0..len).map(f64::from).collect::<Vec<f64>>(), SplitMix(0))
+        };
+        compare(&mut group, shape.id, Figure::Latency, &["plain columns"], setup, |state, iterations, times| {
+            let (ingest, columns, random) = state;
+            let mut total = Duration::ZERO;
+            for _ in 0..iterations {
+                let request = (shape.request)(random, size);
+                let answering = time(|| {
+                    black_box(answer(&ingest.store, &request, shape.answers));
+                });
+                times.add(0, answering);
+                times.add(1, time(|| plain(black_box(columns), shape)));
+                total += answering;
+            }
+            total
+        });
+    }
+    group.finish();
+}
+
+fn fill(size: Size) -> Ingest {
+    let mut ingest = Ingest::without_disk(size.hosts);
+    for _ in 0..size.minutes {
+        ingest.prepare();
+        ingest.write();
+    }
+    ingest
+}

@@ -1,0 +1,456 @@
+//! The background work on files: snapshots of the head, merges, retention.
+//!
+//! One job at a time, in steps of one host. A job that fails leaves everything as it was: the rows stay in the head and
+//! in the log, and the next try takes them again. The order is always the same: files finished and synced, manifest
+//! replaced, readers moved over, and only then is anything removed.
+
+use super::Store;
+use super::gather::hidden_by_frees;
+use super::layers::{Layers, Loaded, PARTITION};
+use super::transpose;
+use crate::format::manifest::{LiveSnapshot, Manifest};
+use crate::head::Host;
+use crate::model::Lsn;
+use crate::snapshot::{Expected, Finished, Hide, Identity, Merge, Snapshot, SnapshotError, WriteError, Writer};
+use crate::store::Progress;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Snapshots of one partition that are joined at a time, at least and at most.
+const FAN_IN: Range<usize> = 12..64;
+/// A merge joins files whose lengths differ by at most this factor a tier.
+const TIER: u64 = 8;
+/// Length of the files of the lowest tier, in bytes.
+const TIER_BASE: u64 = 1 << 20;
+/// Partitions that one call of the retention drops at most: a wrong clock must not delete history at once.
+const DROPS: usize = 3;
+
+/// Why a job failed. It is tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The disk refused something.
+    #[error("cannot {op} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A snapshot could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: WriteError,
+    },
+    /// A snapshot could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SnapshotError,
+    },
+    /// The log has failed: nothing that is not durable may become a file.
+    #[error("the log has failed")]
+    LogFailed,
+}
+
+impl JobError {
+    fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { op, path, source }
+    }
+}
+
+/// The job that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    job: Option<Job>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Snapshot(Box<SnapshotJob>),
+    Merge(Box<MergeJob>),
+}
+
+#[derive(Debug)]
+struct SnapshotJob {
+    /// The rows above `after` and up to `last` are taken.
+    after: Lsn,
+    last: Lsn,
+    hosts: Vec<Arc<Host>>,
+    next: usize,
+    writers: BTreeMap<i64, (PathBuf, Writer)>,
+}
+
+struct MergeJob {
+    inputs: Vec<Loaded>,
+    identity: Identity,
+    edition: u32,
+    path: PathBuf,
+    merge: Merge,
+}
+
+impl std::fmt::Debug for MergeJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MergeJob").field("inputs", &self.inputs.len()).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Does a piece of the background work on files: at most one host. `now_or_never` takes a snapshot whatever the
+    /// log's length, and begins no merge.
+    pub fn compact_step(&self, now_or_never: bool) -> Result<Progress, JobError> {
+        let mut compaction = self.compaction.lock();
+        let step = match compaction.job.take() {
+            None => self.begin_job(now_or_never),
+            Some(Job::Snapshot(job)) => self.snapshot_step(job),
+            Some(Job::Merge(_)) if now_or_never => Ok((Progress::Done, None)),
+            Some(Job::Merge(job)) => self.merge_step(job),
+        };
+        let (progress, job) = step.inspect_err(|_| {
+            self.counters.job_failures.fetch_add(1, Ordering::Relaxed);
+        })?;
+        compaction.job = job;
+        Ok(progress)
+    }
+
+    fn begin_job(&self, now_or_never: bool) -> Result<(Progress, Option<Job>), JobError> {
+        if self.snapshot_is_due(now_or_never)
+            && let Some(job) = self.begin_snapshot()
+        {
+            return Ok((Progress::Done, Some(Job::Snapshot(Box::new(job)))));
+        }
+        if !now_or_never && let Some(job) = self.begin_merge()? {
+            return Ok((Progress::Done, Some(Job::Merge(Box::new(job)))));
+        }
+        Ok((Progress::Idle, None))
+    }
+
+    fn snapshot_is_due(&self, now_or_never: bool) -> bool {
+        let snapshot_lsn = self.manifest.lock().snapshot_lsn;
+        let pulse = self.log.pulse();
+        if pulse.last <= snapshot_lsn {
+            return false;
+        }
+        let log_bytes: u64 = {
+            let segments = self.segments.lock();
+            segments.iter().filter(|segment| segment.last_lsn > snapshot_lsn).map(|segment| segment.end).sum()
+        };
+        let bound = self.options.log_bound.max(4 * pulse.definition_bytes as u64);
+        now_or_never || log_bytes > bound || self.memory_is_short()
+    }
+
+    fn begin_snapshot(&self) -> Option<SnapshotJob> {
+        let after = self.manifest.lock().snapshot_lsn;
+        let mut last = self.log.rotate();
+        // A file never spans a free: what is older than the free and what is younger stay apart.
+        if let Some(free) = self.layers().frees.iter().find(|free| free.lsn > after && free.lsn < last) {
+            last = free.lsn;
+        }
+        if last <= after {
+            return None;
+        }
+        let mut hosts = self.hosts.all();
+        hosts.sort_unstable_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
+        Some(SnapshotJob { after, last, hosts, next: 0, writers: BTreeMap::new() })
+    }
+
+    fn snapshot_step(&self, mut job: Box<SnapshotJob>) -> Result<(Progress, Option<Job>), JobError> {
+        if self.log.durable() < job.last {
+            if matches!(self.log.pulse().refuses, Some(super::Unavailable::Failed(_))) {
+                return Err(JobError::LogFailed);
+            }
+            return Ok((Progress::Blocked, Some(Job::Snapshot(job))));
+        }
+        while let Some(host) = job.hosts.get(job.next).map(Arc::clone) {
+            job.next += 1;
+            if self.write_host(&mut job, &host)? {
+                return Ok((Progress::Done, Some(Job::Snapshot(job))));
+            }
+        }
+        self.finish_snapshot(*job)?;
+        Ok((Progress::Done, None))
+    }
+
+    /// Writes the rows of one host; whether there were any.
+    fn write_host(&self, job: &mut SnapshotJob, host: &Host) -> Result<bool, JobError> {
+        let (rows, layout) = {
+            let state = host.state.lock();
+            (state.rows_up_to(job.last), Arc::clone(&state.layout))
+        };
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        for (partition, mut stripes) in transpose::stripes(&rows, &layout, &self.layouts) {
+            let (after, last) = (Lsn(job.after.0 + 1), job.last);
+            let (path, writer) = match job.writers.entry(partition) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let path = self.paths.snapshot(partition, after, last, 0);
+                    let file = self.disk.create(&path).map_err(JobError::io("create", &path))?;
+                    let store = self.manifest.lock().store;
+                    let identity = Identity { store, partition, lsn_lo: after, lsn_hi: last };
+                    let writer =
+                        Writer::new(file, identity).map_err(|source| JobError::Write { path: path.clone(), source })?;
+                    entry.insert((path, writer))
+                }
+            };
+            let wrote = writer.host(&host.cluster, &host.name, &mut stripes);
+            wrote.map_err(|source| JobError::Write { path: path.clone(), source })?;
+        }
+        self.counters.snapshots.host();
+        Ok(true)
+    }
+
+    fn finish_snapshot(&self, job: SnapshotJob) -> Result<(), JobError> {
+        let store = self.manifest.lock().store;
+        let mut fresh = Vec::new();
+        for (partition, (path, writer)) in job.writers {
+            let finished = writer.finish().map_err(|source| JobError::Write { path: path.clone(), source })?;
+            self.counters.snapshots.file(finished.file_len);
+            let identity = Identity { store, partition, lsn_lo: Lsn(job.after.0 + 1), lsn_hi: job.last };
+            fresh.push(self.load(identity, 0, path, &finished)?);
+        }
+        let unneeded = self.unneeded_segments(job.last);
+        let mut layers = Layers::clone(&self.layers());
+        layers.snapshots.extend(fresh);
+        self.publish_layers(layers, |manifest| {
+            manifest.snapshot_lsn = job.last;
+            manifest.log_floor = unneeded.1;
+        })?;
+        for host in &job.hosts {
+            host.state.lock().drop_up_to(job.last);
+        }
+        self.forget_segments(&unneeded.0)
+    }
+
+    /// Segments whose rows are all kept elsewhere, and the number of the first one that stays. The last one always
+    /// stays: the log begins somewhere.
+    fn unneeded_segments(&self, last: Lsn) -> (Vec<u64>, u64) {
+        let segments = self.segments.lock();
+        let count = segments.iter().take_while(|segment| segment.last_lsn <= last).count();
+        let count = count.min(segments.len().saturating_sub(1));
+        let floor = segments.get(count).map_or(1, |segment| segment.seq);
+        (segments[..count].iter().map(|segment| segment.seq).collect(), floor)
+    }
+
+    pub(super) fn forget_segments(&self, unneeded: &[u64]) -> Result<(), JobError> {
+        self.segments.lock().retain(|segment| !unneeded.contains(&segment.seq));
+        for &seq in unneeded {
+            let path = self.paths.segment(seq);
+            self.disk.unlink(&path).map_err(JobError::io("remove", &path))?;
+        }
+        self.disk.sync_dir(&self.paths.wal()).map_err(JobError::io("sync", self.paths.wal()))
+    }
+
+    /// Lets the log begin with a segment that was just begun, if all before it is kept elsewhere: the next start then
+    /// replays nothing.
+    pub(super) fn begin_log_at(&self, seq: Option<u64>) -> Result<(), JobError> {
+        let Some(seq) = seq else { return Ok(()) };
+        let unneeded: Vec<u64> = {
+            let segments = self.segments.lock();
+            let snapshot_lsn = self.manifest.lock().snapshot_lsn;
+            if segments.iter().any(|segment| segment.last_lsn > snapshot_lsn) {
+                return Ok(());
+            }
+            segments.iter().map(|segment| segment.seq).filter(|&old| old < seq).collect()
+        };
+        self.publish_layers(Layers::clone(&self.layers()), |manifest| manifest.log_floor = seq)?;
+        self.forget_segments(&unneeded)
+    }
+
+    fn load(&self, identity: Identity, edition: u32, path: PathBuf, finished: &Finished) -> Result<Loaded, JobError> {
+        let Identity { store, partition, lsn_lo, lsn_hi } = identity;
+        let Finished { file_len, header_crc, .. } = *finished;
+        let live = LiveSnapshot { partition, lsn_lo, lsn_hi, file_len, header_crc, edition };
+        load_snapshot(&*self.disk, store, live, path)
+    }
+
+    /// Replaces the manifest by one for these layers, then moves the readers over.
+    fn publish_layers(&self, mut layers: Layers, change: impl FnOnce(&mut Manifest)) -> Result<(), JobError> {
+        layers.snapshots.sort_by_key(|loaded| (loaded.live.partition, loaded.live.lsn_lo));
+        let mut manifest = self.manifest.lock();
+        let mut next = manifest.clone();
+        change(&mut next);
+        // Frees may have come since these layers were copied.
+        let mut current = self.layers.write();
+        layers.frees.clone_from(&current.frees);
+        layers.drop_spent_frees(next.snapshot_lsn);
+        next.snapshots = layers.snapshots.iter().map(|loaded| loaded.live).collect();
+        next.frees = layers.frees.iter().filter(|free| free.lsn <= next.snapshot_lsn).cloned().collect();
+        self.replace_manifest(&mut next).map_err(JobError::io("write", self.paths.manifest()))?;
+        *manifest = next;
+        *current = Arc::new(layers);
+        Ok(())
+    }
+
+    /// The present, as far as files are concerned: the wall clock, but never later than the newest sample.
+    fn present(&self) -> i64 {
+        self.env.unix_now().min(self.newest.load(Ordering::Relaxed))
+    }
+
+    fn begin_merge(&self) -> Result<Option<MergeJob>, JobError> {
+        let layers = self.layers();
+        let sealed_before = self.present().saturating_sub(self.options.late_window);
+        let Some(range) = choose(&layers.snapshots, sealed_before) else { return Ok(None) };
+        self.merge_job(&layers.snapshots[range], |_, _| false)
+    }
+
+    /// A merge of neighbours of one partition, without the hosts that `hides` names.
+    fn merge_job(
+        &self,
+        inputs: &[Loaded],
+        hides: impl Fn(&str, &str) -> bool + Send + 'static,
+    ) -> Result<Option<MergeJob>, JobError> {
+        let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(None) };
+        let LiveSnapshot { partition, lsn_lo, .. } = first.live;
+        let lsn_hi = last.live.lsn_hi;
+        let identity = Identity { store: self.manifest.lock().store, partition, lsn_lo, lsn_hi };
+        // One file alone is written again under another name: readers have it mapped.
+        let edition = if inputs.len() == 1 { first.live.edition + 1 } else { 0 };
+        let path = self.paths.snapshot(partition, lsn_lo, lsn_hi, edition);
+        let file = self.disk.create(&path).map_err(JobError::io("create", &path))?;
+        let writer = Writer::new(file, identity).map_err(|source| JobError::Write { path: path.clone(), source })?;
+        let files = inputs.iter().map(|loaded| Arc::clone(&loaded.file)).collect();
+        let freed = hidden_by_frees(&self.layers(), inputs, lsn_hi);
+        let hide: Hide = Box::new(move |input, cluster, host, metric, component, subcomponent, run| {
+            hides(cluster, host) || freed(input, cluster, host, metric, component, subcomponent, run)
+        });
+        Ok(Some(MergeJob { inputs: inputs.to_vec(), identity, path, edition, merge: Merge::new(files, writer, hide) }))
+    }
+
+    fn merge_step(&self, mut job: Box<MergeJob>) -> Result<(Progress, Option<Job>), JobError> {
+        let path = &job.path;
+        if job.merge.step().map_err(|source| JobError::Write { path: path.clone(), source })? {
+            self.counters.merges.host();
+            return Ok((Progress::Done, Some(Job::Merge(job))));
+        }
+        let MergeJob { inputs, identity, edition, path, merge } = *job;
+        let finished = merge.finish().map_err(|source| JobError::Write { path: path.clone(), source })?;
+        self.counters.merges.file(finished.file_len);
+        let merged = self.load(identity, edition, path, &finished)?;
+        let mut layers = Layers::clone(&self.layers());
+        let is_input = |loaded: &Loaded| inputs.iter().any(|input| input.live == loaded.live);
+        if layers.snapshots.iter().filter(|loaded| is_input(loaded)).count() != inputs.len() {
+            // Retention took an input meanwhile; the result is not wanted and is removed at the next open.
+            return Ok((Progress::Done, None));
+        }
+        layers.snapshots.retain(|loaded| !is_input(loaded));
+        layers.snapshots.push(merged);
+        self.publish_layers(layers, |_| ())?;
+        self.remove_snapshots(&inputs)?;
+        Ok((Progress::Done, None))
+    }
+
+    fn remove_snapshots(&self, gone: &[Loaded]) -> Result<(), JobError> {
+        for loaded in gone {
+            self.disk.unlink(&loaded.path).map_err(JobError::io("remove", &loaded.path))?;
+        }
+        self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
+    }
+
+    /// Drops the partitions that are wholly older than the retention, a few a call. Hosts that `is_exempt` names (by
+    /// cluster and name) keep theirs: a partition that has some of them is written again without the others.
+    pub fn retention_step(&self, is_exempt: &IsExempt) -> Result<Progress, JobError> {
+        let Some(retention) = self.options.retention else { return Ok(Progress::Idle) };
+        let limit = self.present().saturating_sub(retention);
+        let layers = self.layers();
+        let mut drops = Vec::new();
+        for partition in layers.snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
+            if partition_end(partition[0].live.partition) > limit || drops.len() == DROPS {
+                break;
+            }
+            let (exempt, others) = partition.iter().flat_map(|loaded| loaded.file.hosts()).fold(
+                (false, false),
+                |(exempt, others), (cluster, host, _)| {
+                    let is_exempt = is_exempt(cluster, host);
+                    (exempt || is_exempt, others || !is_exempt)
+                },
+            );
+            match (exempt, others) {
+                (false, _) => drops.push(partition[0].live.partition),
+                (true, true) => return self.begin_thinning(partition, is_exempt),
+                (true, false) => {}
+            }
+        }
+        if drops.is_empty() {
+            return Ok(Progress::Idle);
+        }
+        let mut layers = Layers::clone(&layers);
+        let (gone, kept) = layers.snapshots.into_iter().partition(|loaded| drops.contains(&loaded.live.partition));
+        layers.snapshots = kept;
+        self.publish_layers(layers, |_| ())?;
+        self.remove_snapshots(&gone)?;
+        Ok(Progress::Done)
+    }
+
+    /// Begins to write a partition again with the exempt hosts alone.
+    fn begin_thinning(&self, partition: &[Loaded], is_exempt: &IsExempt) -> Result<Progress, JobError> {
+        let mut compaction = self.compaction.lock();
+        if compaction.job.is_some() {
+            return Ok(Progress::Blocked);
+        }
+        let kept: BTreeSet<(String, String)> = partition
+            .iter()
+            .flat_map(|loaded| loaded.file.hosts())
+            .filter(|(cluster, host, _)| is_exempt(cluster, host))
+            .map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned()))
+            .collect();
+        let hide_others = move |cluster: &str, host: &str| !kept.contains(&(cluster.to_owned(), host.to_owned()));
+        compaction.job = self.merge_job(partition, hide_others)?.map(|job| Job::Merge(Box::new(job)));
+        Ok(Progress::Done)
+    }
+}
+
+/// Maps a snapshot and checks what is read at open.
+pub(super) fn load_snapshot(
+    disk: &dyn crate::disk::Disk,
+    store: crate::format::StoreId,
+    live: LiveSnapshot,
+    path: PathBuf,
+) -> Result<Loaded, JobError> {
+    let region = disk.map(&path).map_err(JobError::io("map", &path))?;
+    let LiveSnapshot { partition, lsn_lo, lsn_hi, file_len, header_crc, .. } = live;
+    let expected = Expected { identity: Identity { store, partition, lsn_lo, lsn_hi }, file_len, header_crc };
+    let file = Snapshot::open(region, &expected).map_err(|source| JobError::Read { path: path.clone(), source })?;
+    Ok(Loaded { live, path, file: Arc::new(file) })
+}
+
+/// Whether the data of a host, by cluster and name, outlive the retention.
+pub type IsExempt = dyn Fn(&str, &str) -> bool;
+
+fn partition_end(partition: i64) -> i64 {
+    partition.saturating_add(1).saturating_mul(PARTITION)
+}
+
+/// Which neighbours to join next: all of a partition that has passed out of the late window, or enough of one tier.
+fn choose(snapshots: &[Loaded], sealed_before: i64) -> Option<Range<usize>> {
+    let mut begin = 0;
+    for partition in snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
+        let end = begin + partition.len();
+        if partition.len() > 1 && partition_end(partition[0].live.partition) <= sealed_before {
+            return Some(begin..end.min(begin + FAN_IN.end));
+        }
+        let tier = |loaded: &Loaded| (loaded.live.file_len / TIER_BASE).max(1).ilog(TIER);
+        for highest in 0..16 {
+            let alike = partition.iter().rev().take_while(|loaded| tier(loaded) <= highest).count();
+            if alike >= FAN_IN.start {
+                let first = end - alike;
+                return Some(first..end.min(first + FAN_IN.end));
+            }
+        }
+        begin = end;
+    }
+    None
+}

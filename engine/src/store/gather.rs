@@ -1,0 +1,293 @@
+//! Gathering: the stored slots of one metric of a host, out of all layers.
+//!
+//! The head is captured before the layers below it: rows move that way, so whatever is missed in one place is found in
+//! the next, and what is found twice is harmless.
+
+use super::Store;
+use super::layers::{Layers, Loaded, selects_host, selects_series};
+use crate::format::manifest::Free;
+use crate::head::SlotRun;
+use crate::model::Lsn;
+use crate::names::MetricName;
+use crate::query::{Piece, Series};
+use crate::slot::Run;
+use crate::snapshot::{Column, Hide, Snapshot, SnapshotError, Stripe};
+use hashbrown::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The slots of one metric of a host that are in the head, and the layers below it.
+pub(super) struct Captured {
+    cluster: String,
+    host: String,
+    metric: Arc<str>,
+    head: Vec<HeadSeries>,
+    frees: Vec<Free>,
+    layers: Arc<Layers>,
+}
+
+struct HeadSeries {
+    component: Arc<str>,
+    subcomponent: Arc<str>,
+    /// Each run with the highest LSN that its slots may have.
+    runs: Vec<(Lsn, SlotRun)>,
+}
+
+/// A series: its name and its pieces, oldest layer first.
+pub(super) struct Gathered<'a> {
+    pub(super) component: String,
+    pub(super) subcomponent: String,
+    pieces: Vec<(Lsn, Piece<'a>)>,
+}
+
+/// A snapshot that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub(super) struct Unreadable {
+    path: String,
+    source: SnapshotError,
+}
+
+impl Unreadable {
+    pub(super) fn at(path: &Path) -> impl Fn(SnapshotError) -> Self {
+        let path = path.display().to_string();
+        move |source| Self { path: path.clone(), source }
+    }
+}
+
+impl Store {
+    /// Copies what the head has, then takes hold of the layers below.
+    pub(super) fn capture(&self, cluster: &str, host: &str, metric: MetricName) -> Captured {
+        let frees = self.layers().frees_of(cluster, host);
+        let mut head = Vec::new();
+        if let Some(known) = self.hosts.find(cluster, host) {
+            let state = known.state.lock();
+            let layout = Arc::clone(&state.layout);
+            let (ordinals, keys): (Vec<u32>, Vec<_>) = layout.of_metric(metric).unzip();
+            // Rows on both sides of a free are kept apart: it takes only those before it.
+            let mut bounds: Vec<Lsn> = frees.iter().map(|free| free.lsn).collect();
+            bounds.push(Lsn(u64::MAX));
+            let mut low = Lsn(0);
+            let mut series: Vec<Vec<(Lsn, SlotRun)>> = vec![Vec::new(); ordinals.len()];
+            for bound in bounds {
+                for (all, runs) in series.iter_mut().zip(state.collect(&ordinals, low..bound)) {
+                    all.extend(runs.into_iter().map(|run| (bound, run)));
+                }
+                low = bound;
+            }
+            drop(state);
+            let with_runs = keys.into_iter().zip(series).filter(|(_, runs)| !runs.is_empty());
+            head.extend(with_runs.map(|(key, runs)| HeadSeries {
+                component: Arc::clone(&key.component),
+                subcomponent: Arc::clone(&key.subcomponent),
+                runs,
+            }));
+        }
+        Captured {
+            cluster: cluster.to_owned(),
+            host: host.to_owned(),
+            metric: self.layouts.metric_name(metric),
+            head,
+            frees,
+            layers: self.layers(),
+        }
+    }
+}
+
+impl Captured {
+    /// The series with what a reader of `[from, to)` needs: the slots of the range, and those that tell where the
+    /// series begins and where its runs end (see [`Series`]). Everything, where a free has to be judged.
+    pub(super) fn gather(&self, from: i64, to: i64, frequency: u32) -> Result<Vec<Gathered<'_>>, Unreadable> {
+        let is_free = self.frees.is_empty();
+        let margin = i64::from(frequency);
+        let (from, to) =
+            if is_free { (from.saturating_sub(margin), to.saturating_add(margin)) } else { (i64::MIN, i64::MAX) };
+        let mut series: BTreeMap<(String, String), Vec<(Lsn, Piece<'_>)>> = BTreeMap::new();
+        self.gather_snapshots(from, to, &mut series)?;
+        for head in &self.head {
+            let pieces = series.entry((head.component.to_string(), head.subcomponent.to_string())).or_default();
+            pieces.extend(head.runs.iter().map(|(lsn, run)| (*lsn, piece_of(run))));
+        }
+        let gathered = series.into_iter().filter_map(|((component, subcomponent), mut pieces)| {
+            apply_frees(&self.frees, &component, &subcomponent, &mut pieces);
+            (!pieces.is_empty()).then_some(Gathered { component, subcomponent, pieces })
+        });
+        Ok(gathered.collect())
+    }
+
+    fn gather_snapshots<'a>(
+        &'a self,
+        from: i64,
+        to: i64,
+        series: &mut BTreeMap<(String, String), Vec<(Lsn, Piece<'a>)>>,
+    ) -> Result<(), Unreadable> {
+        // What begins a series: the first slot that any layer has.
+        let mut oldest: BTreeMap<(&str, &str), (i64, Run, u32, f64)> = BTreeMap::new();
+        for loaded in &self.layers.snapshots {
+            let Some(host) = loaded.file.find(&self.cluster, &self.host) else { continue };
+            let fail = Unreadable::at(&loaded.path);
+            for stripe in loaded.file.stripes_of(host, &self.metric).map_err(&fail)?.iter() {
+                let (first, end) = bounds(&stripe);
+                let is_wanted = first < to && end > from;
+                let is_behind = first >= to && stripe.run().start < to;
+                let begins = |name: &(&str, &str)| oldest.get(name).is_none_or(|(begin, ..)| first < *begin);
+                if !is_wanted && !is_behind && !stripe.columns().any(|name| begins(&name)) {
+                    continue;
+                }
+                let data = stripe.data().map_err(&fail)?;
+                for (name, values) in stripe.columns().zip(data.iter()) {
+                    if oldest.get(&name).is_none_or(|(begin, ..)| first < *begin)
+                        && let Some((number, value)) = present(&stripe, &values, 0..values.len())
+                    {
+                        let begin = stripe.run().end_after(number);
+                        if oldest.get(&name).is_none_or(|(known, ..)| begin < *known) {
+                            oldest.insert(name, (begin, stripe.run(), number, value));
+                        }
+                    }
+                    let (first_slot, values) = if is_wanted {
+                        (stripe.first_slot(), values.to_cow())
+                    } else if is_behind
+                        && let Some((number, value)) = present(&stripe, &values, (0..values.len()).rev())
+                    {
+                        (number, Cow::Owned(vec![value]))
+                    } else {
+                        continue;
+                    };
+                    let Run { start, frequency } = stripe.run();
+                    let piece = Piece { start, frequency, first_slot, values };
+                    let pieces = series.entry((name.0.to_owned(), name.1.to_owned())).or_default();
+                    pieces.push((loaded.live.lsn_hi, piece));
+                }
+            }
+        }
+        for ((component, subcomponent), (_, run, slot, value)) in oldest {
+            let Run { start, frequency } = run;
+            let piece = Piece { start, frequency, first_slot: slot, values: Cow::Owned(vec![value]) };
+            let pieces = series.entry((component.to_owned(), subcomponent.to_owned())).or_default();
+            // Below all layers: it tells the begin, any layer may overwrite it.
+            pieces.insert(0, (Lsn(0), piece));
+        }
+        Ok(())
+    }
+
+    /// Whether a page of a snapshot could not be read while its slots were used.
+    pub(super) fn poisoned(&self) -> Option<&Path> {
+        self.layers.snapshots.iter().find(|loaded| loaded.file.is_poisoned()).map(|loaded| &*loaded.path)
+    }
+}
+
+/// The first of some slots of a column that is present: its number in the run, and its value.
+fn present(stripe: &Stripe<'_>, values: &Column<'_>, mut slots: impl Iterator<Item = usize>) -> Option<(u32, f64)> {
+    let slot = slots.find(|&slot| !values.get(slot).is_nan())?;
+    Some((stripe.first_slot() + u32::try_from(slot).unwrap_or(u32::MAX), values.get(slot)))
+}
+
+/// First instant and end of the slots of a stripe.
+fn bounds(stripe: &Stripe<'_>) -> (i64, i64) {
+    let run = stripe.run();
+    (run.end_after(stripe.first_slot()), run.end_after(stripe.first_slot().saturating_add(stripe.slots())))
+}
+
+fn piece_of(run: &SlotRun) -> Piece<'_> {
+    Piece {
+        start: run.run.start,
+        frequency: run.run.frequency,
+        first_slot: run.first_slot,
+        values: Cow::Borrowed(&run.values),
+    }
+}
+
+/// Takes away the runs that each free found ended: judged by the slots that were older than it.
+fn apply_frees(frees: &[Free], component: &str, subcomponent: &str, pieces: &mut Vec<(Lsn, Piece<'_>)>) {
+    for free in frees.iter().filter(|free| selects_series(&free.selector, component, subcomponent)) {
+        let mut ends: HashMap<Run, i64> = HashMap::new();
+        for (_, piece) in pieces.iter().filter(|(lsn, _)| *lsn <= free.lsn) {
+            let run = run_of(piece);
+            let present = piece.values.iter().rposition(|value| !value.is_nan());
+            if let Some(last) = present.and_then(|at| u32::try_from(at).ok()) {
+                let end = run.nominal(piece.first_slot.saturating_add(last).saturating_add(1));
+                ends.entry(run).and_modify(|known| *known = (*known).max(end)).or_insert(end);
+            }
+        }
+        pieces.retain(|(lsn, piece)| *lsn > free.lsn || ends.get(&run_of(piece)).is_none_or(|&end| end >= free.to));
+    }
+}
+
+fn run_of(piece: &Piece<'_>) -> Run {
+    Run { start: piece.start, frequency: piece.frequency }
+}
+
+impl<'a> Gathered<'a> {
+    /// The series for the reading rule.
+    pub(super) fn series(&self) -> Series<'a> {
+        Series::new(self.pieces.iter().map(|(_, piece)| piece.clone()).collect())
+    }
+
+    /// Its runs with the first slot behind the last one that is present, by rising start.
+    pub(super) fn runs(&self) -> BTreeMap<Run, u32> {
+        let mut runs: BTreeMap<Run, u32> = BTreeMap::new();
+        for (_, piece) in &self.pieces {
+            let Some(last) = piece.values.iter().rposition(|value| !value.is_nan()) else { continue };
+            let end = piece.first_slot.saturating_add(u32::try_from(last).unwrap_or(u32::MAX)).saturating_add(1);
+            let known = runs.entry(run_of(piece)).or_default();
+            *known = (*known).max(end);
+        }
+        runs
+    }
+}
+
+/// Which metric names a snapshot has for a host.
+pub(super) fn metrics_of(file: &Snapshot, cluster: &str, host: &str) -> Result<Vec<String>, SnapshotError> {
+    let Some(host) = file.find(cluster, host) else { return Ok(Vec::new()) };
+    let mut names: Vec<String> = Vec::new();
+    for stripe in file.stripes(host)?.iter() {
+        if names.last().is_none_or(|last| last != stripe.metric()) {
+            names.push(stripe.metric().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What a merge of `inputs` into a file up to `lsn_hi` leaves out: runs that a free took from an input that is older
+/// than the free, where the result will be younger. All layers that are older than the free have a say.
+pub(super) fn hidden_by_frees(layers: &Arc<Layers>, inputs: &[Loaded], lsn_hi: Lsn) -> Hide {
+    let spanned: Vec<Free> = layers.frees.iter().filter(|free| free.lsn < lsn_hi).cloned().collect();
+    let inputs: Vec<Lsn> = inputs.iter().map(|input| input.live.lsn_hi).collect();
+    let layers = Arc::clone(layers);
+    Box::new(move |input, cluster, host, metric, component, subcomponent, run| {
+        let older = |free: &&Free| inputs.get(input).is_some_and(|&input| input <= free.lsn);
+        spanned.iter().filter(older).any(|free| {
+            selects_host(&free.selector, cluster, host)
+                && selects_series(&free.selector, component, subcomponent)
+                && run_end(&layers, free.lsn, (cluster, host), metric, (component, subcomponent), run) < free.to
+        })
+    })
+}
+
+/// When a run ended, as far as snapshots that are not younger than `lsn` tell. A run in a damaged file has no end.
+fn run_end(
+    layers: &Layers,
+    lsn: Lsn,
+    (cluster, host): (&str, &str),
+    metric: &str,
+    series: (&str, &str),
+    run: Run,
+) -> i64 {
+    let mut end = i64::MIN;
+    for loaded in layers.snapshots.iter().filter(|loaded| loaded.live.lsn_hi <= lsn) {
+        let Some(found) = loaded.file.find(cluster, host) else { continue };
+        let Ok(stripes) = loaded.file.stripes_of(found, metric) else { return i64::MAX };
+        for stripe in stripes.iter().filter(|stripe| stripe.run() == run) {
+            let Some(at) = stripe.position(series.0, series.1) else { continue };
+            let Ok(data) = stripe.data() else { return i64::MAX };
+            let Some(values) = data.column(at) else { return i64::MAX };
+            let last = (0..values.len()).rev().find(|&slot| !values.get(slot).is_nan());
+            if let Some(last) = last.and_then(|last| u32::try_from(last).ok()) {
+                end = end.max(run.nominal(stripe.first_slot().saturating_add(last).saturating_add(1)));
+            }
+        }
+    }
+    end
+}
