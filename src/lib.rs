@@ -6,5 +6,8 @@ pub mod config;
 pub mod demo;
 pub mod http;
 mod logging;
+mod nodes;
 pub mod serve;
+mod steps;
 mod store_engine;
+pub mod tools;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use kymo::cli::args::{self, Command};
-use kymo::serve;
+use kymo::{serve, tools};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,6 +11,12 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(&options),
         Command::CheckConfig { file, ignore_unsupported } => serve::check_config(&file, ignore_unsupported),
         Command::Salvage { directory, confirmed } => serve::salvage(directory, confirmed),
+        Command::Inspect { file, form } => tools::inspect(&file, form).map_err(Into::into),
+        Command::Verify { directory, json, pace } => tools::verify(&directory, json, pace).map_err(Into::into),
+        Command::Backup { directory, destination, json } => {
+            tools::backup(&directory, &destination, json).map_err(Into::into)
+        }
+        Command::Estimate { shape, json } => tools::estimate(&shape, json).map_err(Into::into),
         Command::Version => {
             serve::print(&args::version());
             Ok(())

@@ -5,17 +5,19 @@ use crate::config::{self, Config, ConfigError, Durability, IoKind};
 use crate::demo;
 use crate::http::{self, Clock, State};
 use crate::logging;
+use crate::nodes::NodeProvider;
+use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
+use crate::tools::ToolError;
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::{Env, System};
-use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Progress, Store};
+use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
 use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +36,9 @@ pub enum ServeError {
     /// The store does not close as it should; what was acknowledged is on the device.
     #[error("{0}")]
     Close(#[from] JobError),
+    /// A tool failed, or found damage.
+    #[error("{0}")]
+    Tool(#[from] ToolError),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     Io {
@@ -54,6 +59,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Tool(error) => error.exit_code(),
             Self::Open(OpenError::InUse { .. }) => 3,
             Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
             _ => 1,
@@ -159,12 +165,16 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::io("wait for signals"))?;
 
     let store = open(config, &env)?;
-    let steps = Steps::start(&store).map_err(ServeError::io("start a thread"))?;
+    let provider = config.main.backend_url.clone();
+    let provider = provider.map(|url| NodeProvider::new(url, config.storage.backend_token.clone()));
+    let retention = Retention::new(provider, tokio::runtime::Handle::current());
+    let provider_failures = retention.failures();
+    let steps = Steps::start(&store, retention).map_err(ServeError::io("start a thread"))?;
     eprintln!("kymo: listening on {local}");
 
     let clock_env = Arc::clone(&env);
     let clock: Clock = Arc::new(move || clock_env.unix_now());
-    let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env));
+    let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env, provider_failures));
     let state = State { engine, jwt_public_key: config.main.jwt_public_key, clock };
     if with_demo {
         start_demo(local, config).map_err(ServeError::io("start the demo"))?;
@@ -278,115 +288,4 @@ fn tell(report: &OpenReport, disk: &dyn Disk, directory: &Path) {
     if let Some(why) = &report.read_only {
         error!(why, "the store can only be read until there is space");
     }
-}
-
-/// The threads that run the store's steps.
-struct Steps {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-/// How long a step waits before it looks again whether it shall stop.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// Pause between two hosts of a snapshot or merge.
-const PACE: Duration = Duration::from_micros(200);
-/// Pause after a job on files has failed.
-const BACK_OFF: Duration = Duration::from_secs(5);
-/// Steps of patience between two measurements of the memory of names.
-const MEASURE_EVERY: u32 = 25;
-/// Steps of patience between two looks at the retention.
-const RETENTION_EVERY: u32 = 300;
-
-impl Steps {
-    fn start(store: &Arc<Store>) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let commit = {
-            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-            move || {
-                while !stop.load(Ordering::Acquire) {
-                    match store.commit_step() {
-                        Progress::Done => {}
-                        Progress::Idle => store.wait_for_work(PATIENCE),
-                        Progress::Blocked | Progress::Failed => thread::sleep(PATIENCE),
-                    }
-                }
-            }
-        };
-        let background = {
-            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-            move || {
-                let mut rounds: u32 = 0;
-                while !stop.load(Ordering::Acquire) {
-                    background_round(&store, rounds);
-                    rounds = rounds.wrapping_add(1);
-                    thread::sleep(PATIENCE);
-                }
-            }
-        };
-        let compaction = {
-            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-            move || {
-                let mut wait = PATIENCE;
-                let mut waited = Duration::ZERO;
-                while !stop.load(Ordering::Acquire) {
-                    if waited >= wait {
-                        wait = compact(&store, &stop);
-                        waited = Duration::ZERO;
-                    }
-                    thread::sleep(PATIENCE);
-                    waited += PATIENCE;
-                }
-            }
-        };
-        let threads = vec![
-            thread::Builder::new().name("kymo-commit".to_owned()).spawn(commit)?,
-            thread::Builder::new().name("kymo-background".to_owned()).spawn(background)?,
-            thread::Builder::new().name("kymo-compact".to_owned()).spawn(compaction)?,
-        ];
-        Ok(Self { stop, threads })
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Release);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                error!("a thread of the store has panicked");
-            }
-        }
-    }
-}
-
-fn background_round(store: &Store, round: u32) {
-    // A full disk says so at once and then every minute.
-    if let Err(why) = store.prepare_step()
-        && round.is_multiple_of(RETENTION_EVERY)
-    {
-        warn!(%why, "cannot prepare the next segment of the log");
-    }
-    if round.is_multiple_of(MEASURE_EVERY) {
-        store.measure_step();
-    }
-    if round.is_multiple_of(RETENTION_EVERY) {
-        match store.retention_step(&|_, _| false) {
-            Ok(Progress::Done) => info!("partitions older than the retention were removed"),
-            Ok(_) => {}
-            Err(why) => warn!(%why, "retention failed and is tried again"),
-        }
-    }
-}
-
-/// Runs the work on files while there is some; how long to wait before the next look.
-fn compact(store: &Store, stop: &AtomicBool) -> Duration {
-    while !stop.load(Ordering::Acquire) {
-        match store.compact_step(false) {
-            // A pause a host: the device belongs to the commits first.
-            Ok(Progress::Done) => thread::sleep(PACE),
-            Ok(_) => return PATIENCE,
-            Err(why) => {
-                warn!(%why, "work on snapshots failed and is tried again; nothing is lost by it");
-                return BACK_OFF;
-            }
-        }
-    }
-    PATIENCE
 }

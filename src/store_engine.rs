@@ -19,11 +19,13 @@ pub(crate) struct StoreEngine {
     env: Arc<dyn Env>,
     /// When refused lines were last logged, in seconds of the monotonic clock from 1; 0 is never.
     told_refusals: AtomicU64,
+    /// How often nobody told which hosts are in use.
+    provider_failures: Arc<AtomicU64>,
 }
 
 impl StoreEngine {
-    pub(crate) fn new(store: Arc<Store>, env: Arc<dyn Env>) -> Self {
-        Self { store, env, told_refusals: AtomicU64::new(0) }
+    pub(crate) fn new(store: Arc<Store>, env: Arc<dyn Env>, provider_failures: Arc<AtomicU64>) -> Self {
+        Self { store, env, told_refusals: AtomicU64::new(0), provider_failures }
     }
 
     fn tell_refusals(&self, written: &store::Written) {
@@ -87,7 +89,8 @@ impl Engine for StoreEngine {
 
     fn metrics_text(&self) -> String {
         let mut text = String::new();
-        write_metrics(&mut text, &self.store).expect("a String takes all that is written to it");
+        write_metrics(&mut text, &self.store, self.provider_failures.load(Ordering::Relaxed))
+            .expect("a String takes all that is written to it");
         text
     }
 }
@@ -100,7 +103,7 @@ fn debug_tree(tree: store::DebugTree) -> DebugTree {
     }
 }
 
-fn write_metrics(text: &mut String, store: &Store) -> std::fmt::Result {
+fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> std::fmt::Result {
     let stats = store.stats();
     let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
@@ -142,6 +145,8 @@ fn write_metrics(text: &mut String, store: &Store) -> std::fmt::Result {
     metric("kymo_merge_hosts_total", "counter", "Hosts that were merged.", number(jobs.merge_hosts))?;
     metric("kymo_merge_files_total", "counter", "Merged files that were written.", number(jobs.merge_files))?;
     metric("kymo_merge_bytes_total", "counter", "Bytes of merged files that were written.", number(jobs.merge_bytes))?;
+    let help = "Questions to main.backend-url that had no answer; nothing is deleted then.";
+    metric("kymo_node_provider_failures_total", "counter", help, number(provider_failures))?;
     metric(
         "kymo_job_failures_total",
         "counter",

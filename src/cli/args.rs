@@ -3,14 +3,16 @@
 //! The grammar is clap's, with one step before it: the predecessor's flags are Go's (`-config x`, `-dev=true`), so
 //! flags with one dash are rewritten to two, for every flag that `serve` has. Owns no behaviour; it never prints.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
-use crate::config::IoKind;
+use crate::config::{self, IoKind};
+use kymo_engine::tools::estimate::Shape;
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Run the server.
     Serve(Serve),
@@ -28,8 +30,51 @@ pub enum Command {
         /// Whether to do it; otherwise only say what would be done.
         confirmed: bool,
     },
+    /// Show a file of a store.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// How.
+        form: InspectForm,
+    },
+    /// Check all files of a store.
+    Verify {
+        /// The directory of the store.
+        directory: PathBuf,
+        /// Whether to print JSON.
+        json: bool,
+        /// Bytes a second at most.
+        pace: Option<u64>,
+    },
+    /// Copy a store.
+    Backup {
+        /// The directory of the store.
+        directory: PathBuf,
+        /// A new or empty directory.
+        destination: PathBuf,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Say what a store will need.
+    Estimate {
+        /// What is to be kept.
+        shape: Shape,
+        /// Whether to print JSON.
+        json: bool,
+    },
     /// Print [`version`] and end.
     Version,
+}
+
+/// How a file is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectForm {
+    /// A line a part.
+    Text,
+    /// One document, an item a part.
+    Json,
+    /// A line a sample.
+    Csv,
 }
 
 /// How to run the server.
@@ -98,6 +143,8 @@ Examples:
   kymo serve --config config.json         run
   kymo -config config.json -loglevel info the same with the flags of cc-metric-store
   kymo salvage ./var/kymo                 say what is damaged; with --yes set it aside
+  kymo verify ./var/kymo                  check every checksum, also while kymo serves
+  kymo backup ./var/kymo /backup/kymo     copy the store, also while kymo serves
 
 Without a command kymo serves. Without --config it reads ./config.json if that exists, and otherwise listens on
 127.0.0.1:8082 with built-in metrics.";
@@ -127,6 +174,47 @@ enum Sub {
         #[arg(long)]
         ignore_unsupported: bool,
     },
+    /// Show a segment, snapshot or manifest, also a damaged one, as far as it can be read; never writes
+    #[command(after_help = EXIT_CODES)]
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long, conflicts_with = "csv")]
+        json: bool,
+        /// Print the samples: cluster,host,metric,component,subcomponent,time,value
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Check every checksum of a store, and its manifest against its files; also beside a running server
+    #[command(after_help = EXIT_CODES)]
+    Verify {
+        /// The directory of the store
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        /// Read at most so many bytes a second
+        #[arg(long, value_name = "BYTES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
+        pace: Option<u64>,
+    },
+    /// Copy a store to a new or empty directory, and check the copy; also beside a running server
+    #[command(after_help = EXIT_CODES)]
+    Backup {
+        /// The directory of the store
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Where to; opens as a data directory
+        #[arg(value_name = "DEST")]
+        destination: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what heap, page cache, disk and log a store will need
+    #[command(after_help = EXIT_CODES)]
+    Estimate(EstimateArgs),
     /// Set damaged parts of a store aside so that it opens again; what is lost is recorded and stays visible
     #[command(after_help = EXIT_CODES)]
     Salvage {
@@ -137,6 +225,33 @@ enum Sub {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Args, Debug)]
+struct EstimateArgs {
+    /// Hosts, all alike
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    hosts: u64,
+    /// Series of each host
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    series: u64,
+    /// Seconds between two samples of a series
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    interval: u64,
+    /// How long samples are kept, as "48h"
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    retention: Duration,
+    /// Which part of the values is the same as a float of 32 bits, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    f32_share: f64,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it is no number from 0 to 1".to_owned())
 }
 
 /// Flags keep the predecessor's spelling where it had them.
@@ -195,6 +310,25 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
         }
         Cli { command: Some(Sub::Salvage { directory, yes }), .. } => {
             Ok(Command::Salvage { directory, confirmed: yes })
+        }
+        Cli { command: Some(Sub::Inspect { file, json, csv }), .. } => {
+            let form = match (json, csv) {
+                (true, _) => InspectForm::Json,
+                (_, true) => InspectForm::Csv,
+                _ => InspectForm::Text,
+            };
+            Ok(Command::Inspect { file, form })
+        }
+        Cli { command: Some(Sub::Verify { directory, json, pace }), .. } => {
+            Ok(Command::Verify { directory, json, pace })
+        }
+        Cli { command: Some(Sub::Backup { directory, destination, json }), .. } => {
+            Ok(Command::Backup { directory, destination, json })
+        }
+        Cli { command: Some(Sub::Estimate(args)), .. } => {
+            let EstimateArgs { hosts, series, interval, retention, f32_share, json } = args;
+            let shape = Shape { f32_share, ..Shape::new(hosts, series, interval, retention.as_secs()) };
+            Ok(Command::Estimate { shape, json })
         }
     }
 }

@@ -161,6 +161,43 @@ impl Kind<Option<PathBuf>> for OptionalDirectory {
     }
 }
 
+/// The address of a server that is asked over plain HTTP; an empty string is none.
+pub(super) struct HttpUrl;
+
+impl Kind<Option<String>> for HttpUrl {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        const EXPECTED: &str = "the address of a server, like \"http://127.0.0.1:8080\"";
+        let text = string(json, EXPECTED)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let uri: hyper::Uri = text.parse().map_err(|error| format!("expected {EXPECTED}: {error}"))?;
+        match (uri.scheme_str(), uri.host()) {
+            (Some("http"), Some(_)) => Ok(Some(text.trim_end_matches('/').to_owned())),
+            (Some("https"), _) => Err("kymo does not speak TLS yet: give an address with http://".to_owned()),
+            _ => Err(format!("expected {EXPECTED}, found {}", shorten(&text))),
+        }
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        value.as_ref().map(|url| quote(url))
+    }
+}
+
+/// A string that is not shown; an empty one is none.
+pub(super) struct Secret;
+
+impl Kind<Option<String>> for Secret {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        let text = string(json, "a string")?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        value.as_ref().map(|secret| quote(secret))
+    }
+}
+
 /// A raw Ed25519 public key in standard base64; an empty string is none.
 pub(super) struct PublicKey;
 

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Limits, Storage,
     kind::{
-        Acknowledge, Count, Directory, Gigabytes, Io, Kind, OneOf, OptionalDirectory, Period, PublicKey, Retention,
-        Text, TextOrNull,
+        Acknowledge, Count, Directory, Gigabytes, HttpUrl, Io, Kind, OneOf, OptionalDirectory, Period, PublicKey,
+        Retention, Secret, Text, TextOrNull,
     },
 };
 
@@ -15,6 +15,7 @@ use super::{
 pub(super) struct Draft {
     pub(super) addr: String,
     pub(super) jwt_public_key: Option<[u8; 32]>,
+    pub(super) backend_url: Option<String>,
     pub(super) metrics: Vec<(String, DraftMetric)>,
     pub(super) retention: Option<Duration>,
     pub(super) memory_cap_bytes: Option<u64>,
@@ -76,10 +77,7 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
         for name in ["user", "group"] {
             keys.foreign(name, Unsupported("kymo keeps the user it is started as; set User= and Group= in the unit"));
         }
-        keys.foreign(
-            "backend-url",
-            Unsupported("hosts of running jobs are not exempt from the retention; lengthen it"),
-        );
+        keys.key("backend-url", &HttpUrl, &mut draft.backend_url);
         keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));
     });
     keys.section("metrics", |keys| {
@@ -124,6 +122,7 @@ fn storage(keys: &mut impl Keys, storage: &mut Storage) {
     keys.key("late-window", &any(), &mut storage.late_window);
     keys.key("skew", &Period(Duration::ZERO..=Period::LONGEST), &mut storage.skew);
     keys.key("io", &Io, &mut storage.io);
+    keys.key("backend-token", &Secret, &mut storage.backend_token);
     keys.section("limits", |keys| limits(keys, &mut storage.limits));
 }
 

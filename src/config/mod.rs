@@ -39,6 +39,12 @@ pub const DEFAULT_ADDR: &str = "127.0.0.1:8082";
 /// How long data are kept if nobody said otherwise.
 pub const DEFAULT_RETENTION: Duration = Duration::from_hours(48);
 
+/// A duration that is not negative, in the notation of the file: `48h`, `1h30m`. The error says what is wrong.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let nanos = u64::try_from(duration::parse(text)?).map_err(|_| format!("{text:?} is negative"))?;
+    Ok(Duration::from_nanos(nanos))
+}
+
 /// All settings of a server, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -63,6 +69,8 @@ pub struct Main {
     pub addr: String,
     /// The raw Ed25519 key that signs tokens; `None` switches authentication off.
     pub jwt_public_key: Option<[u8; 32]>,
+    /// Who knows the hosts of running jobs, which the retention spares: an address without a slash at its end.
+    pub backend_url: Option<String>,
 }
 
 /// What a configuration file (or its absence) means.
@@ -96,7 +104,7 @@ impl Default for Config {
     fn default() -> Self {
         let metric = |&(name, aggregation): &(&str, _)| Metric { name: name.into(), frequency: 60, aggregation };
         Self {
-            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None },
+            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None, backend_url: None },
             metrics: Metrics::new(BUILT_IN_METRICS.iter().map(metric).collect())
                 .expect("the built-in names are short and differ, and a minute is a valid frequency"),
             retention: Some(DEFAULT_RETENTION),

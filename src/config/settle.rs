@@ -17,6 +17,7 @@ pub(super) fn blank() -> Draft {
     Draft {
         addr: String::new(),
         jwt_public_key: None,
+        backend_url: None,
         metrics: Vec::new(),
         retention: Some(DEFAULT_RETENTION),
         memory_cap_bytes: None,
@@ -28,7 +29,8 @@ pub(super) fn blank() -> Draft {
 
 /// Checks a draft; what is wrong goes to the reader's report, and then the settings are not to be used.
 pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
-    let main = Main { addr: listen(&draft.addr, reader), jwt_public_key: draft.jwt_public_key };
+    let addr = listen(&draft.addr, reader);
+    let main = Main { addr, jwt_public_key: draft.jwt_public_key, backend_url: draft.backend_url.take() };
     let metrics = metrics(&draft.metrics, reader);
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);

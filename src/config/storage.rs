@@ -18,6 +18,8 @@ pub struct Storage {
     pub skew: Duration,
     /// The way to the disk.
     pub io: IoKind,
+    /// The token that `main.backend-url` is asked with.
+    pub backend_token: Option<String>,
     /// Bounds of a request and of the store.
     pub limits: Limits,
 }
@@ -31,6 +33,7 @@ impl Default for Storage {
             late_window: Duration::from_hours(24),
             skew: Duration::from_hours(1),
             io: IoKind::default(),
+            backend_token: None,
             limits: Limits::default(),
         }
     }

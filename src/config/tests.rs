@@ -98,7 +98,7 @@ fn printed_settings_name_every_setting_and_read_back() {
     let text = r#""metric-store": {"retention-in-memory": "90m", "memory-cap": 3,
         "checkpoints": {"directory": "/c \"q\""}},
         "storage": {"directory": "/d", "durability": {"interval": "200ms"}, "late-window": "1h", "skew": "0s",
-        "io": "io_uring", "limits": {"body": 1, "line": 2, "hosts": 3, "series-per-host": 4, "series": 5,
+        "io": "io_uring", "backend-token": "t", "log-bound": 65536, "limits": {"body": 1, "line": 2, "hosts": 3, "series-per-host": 4, "series": 5,
         "connections": 6,
         "query-points": 7, "in-flight": 8, "head-timeout": "9s", "body-timeout": "10s", "idle-timeout": "11s"}}"#;
     let config = with(text).unwrap().config;
@@ -113,6 +113,20 @@ fn printed_settings_name_every_setting_and_read_back() {
     let again = load_text(&printed).unwrap().config;
     assert_same(&config, &again);
     assert_eq!(printed, again.to_json());
+}
+
+#[test]
+fn a_backend_is_asked_over_plain_http() {
+    let url = |url: &str| {
+        let text = format!(r#"{{"main": {{"addr": "a:1", "backend-url": "{url}"}}, "metrics": {{}}}}"#);
+        load_text(&text).map(|loaded| loaded.config.main.backend_url)
+    };
+    assert_eq!(url("").unwrap(), None);
+    assert_eq!(url("http://backend:8080/").unwrap().as_deref(), Some("http://backend:8080"));
+    for (bad, reason) in [("https://backend", "TLS"), ("backend", "http://127.0.0.1:8080"), ("http://", "expected")] {
+        let error = url(bad).unwrap_err().to_string();
+        assert!(error.contains("main.backend-url") && error.contains(reason), "{bad}: {error}");
+    }
 }
 
 #[test]

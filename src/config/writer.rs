@@ -30,6 +30,7 @@ fn draft(config: &Config) -> Draft {
     Draft {
         addr: config.main.addr.clone(),
         jwt_public_key: config.main.jwt_public_key,
+        backend_url: config.main.backend_url.clone(),
         metrics: metrics.collect(),
         retention: config.retention,
         memory_cap_bytes: config.memory_cap_bytes,

@@ -7,6 +7,7 @@
 //! * `refusals`: what is not stored is told, and what is good is stored beside it.
 //! * `metrics`: `/metrics` is valid Prometheus text.
 //! * `readme`: the first command of the README does what the README says.
+//! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
@@ -26,3 +27,4 @@ mod recordings;
 mod refusals;
 mod server;
 mod tidy;
+mod tools;

@@ -137,6 +137,8 @@ struct Shared {
 
 /// How many layouts are looked through for one that fits: kinds of hosts in a centre, generously.
 const RECENT: usize = 64;
+/// The share of what a new host sends that a layout must have to be taken for one of its kind, as a fraction.
+const ALIKE: (usize, usize) = (3, 4);
 /// How many series more than it sends a host may share, times and plus: a host pays four bytes for each.
 const SPARE: (usize, usize) = (4, 1024);
 
@@ -200,6 +202,15 @@ impl Layouts {
         }
         if let Some(found) = shared.recent.iter().rev().filter_map(Weak::upgrade).find(fits) {
             return found;
+        }
+        if base.is_empty()
+            && let Some(alike) = shared.recent.iter().rev().filter_map(Weak::upgrade).find(|layout| {
+                let known = wanted.iter().filter(|&&name| layout.find(name).is_some()).count();
+                layout.len() <= most && known * ALIKE.1 >= wanted.len() * ALIKE.0
+            })
+        {
+            // The host is of a known kind that happened not to send everything, or sends a little more.
+            return self.make(&mut shared, &alike, wanted);
         }
         self.make(&mut shared, base, wanted)
     }
@@ -274,6 +285,23 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(second.find(name(1, "socket1")), Some(2));
         assert_eq!(second.find(name(2, "socket1")), None);
+    }
+
+    #[test]
+    fn hosts_that_miss_a_few_series_at_first_share_a_layout_all_the_same() {
+        let layouts = Layouts::new(&Metrics::default());
+        let names: Vec<String> = (0..100).map(|at| format!("hwthread{at}")).collect();
+        let all: Vec<KeyName<'_>> = names.iter().map(|component| name(0, component)).collect();
+        let without = |missing: usize| -> Vec<KeyName<'_>> {
+            all.iter().enumerate().filter(|(at, _)| at % 50 != missing).map(|(_, &name)| name).collect()
+        };
+        let first = layouts.extend(&layouts.empty(), &without(0));
+        let second = layouts.extend(&layouts.empty(), &without(1));
+        let third = layouts.extend(&layouts.empty(), &without(2));
+        assert_eq!((first.len(), second.len()), (98, 100));
+        assert!(Arc::ptr_eq(&second, &third));
+        // The first host sends what it had missed, and comes to the same layout.
+        assert!(Arc::ptr_eq(&second, &layouts.extend(&first, &all)));
     }
 
     #[test]

@@ -360,11 +360,17 @@ impl Store {
         self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
     }
 
+    /// The time before which data are older than the retention, in unix seconds, if a partition is wholly older.
+    pub fn retention_is_due(&self) -> Option<i64> {
+        let limit = self.present().saturating_sub(self.options.retention?);
+        let is_older = |loaded: &Loaded| partition_end(loaded.live.partition) <= limit;
+        self.layers().snapshots.first().is_some_and(is_older).then_some(limit)
+    }
+
     /// Drops the partitions that are wholly older than the retention, a few a call. Hosts that `is_exempt` names (by
     /// cluster and name) keep theirs: a partition that has some of them is written again without the others.
-    pub fn retention_step(&self, is_exempt: &IsExempt) -> Result<Progress, JobError> {
-        let Some(retention) = self.options.retention else { return Ok(Progress::Idle) };
-        let limit = self.present().saturating_sub(retention);
+    pub fn retention_step(&self, is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
+        let Some(limit) = self.retention_is_due() else { return Ok(Progress::Idle) };
         let layers = self.layers();
         let mut drops = Vec::new();
         for partition in layers.snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
@@ -396,7 +402,7 @@ impl Store {
     }
 
     /// Begins to write a partition again with the exempt hosts alone.
-    fn begin_thinning(&self, partition: &[Loaded], is_exempt: &IsExempt) -> Result<Progress, JobError> {
+    fn begin_thinning(&self, partition: &[Loaded], is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
         let mut compaction = self.compaction.lock();
         if compaction.job.is_some() {
             return Ok(Progress::Blocked);
@@ -428,7 +434,7 @@ pub(super) fn load_snapshot(
 }
 
 /// Whether the data of a host, by cluster and name, outlive the retention.
-pub type IsExempt = dyn Fn(&str, &str) -> bool;
+pub type IsExempt<'a> = dyn Fn(&str, &str) -> bool + 'a;
 
 fn partition_end(partition: i64) -> i64 {
     partition.saturating_add(1).saturating_mul(PARTITION)

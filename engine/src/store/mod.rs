@@ -14,6 +14,8 @@ mod read;
 mod replayer;
 mod salvage;
 mod seed;
+#[cfg(test)]
+mod tests;
 mod transpose;
 mod write;
 

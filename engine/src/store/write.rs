@@ -312,6 +312,11 @@ impl Lines<'_> {
 impl Group {
     fn ordinal(&mut self, name: KeyName<'_>) -> u32 {
         let Some(layout) = &self.layout else { return 0 };
+        // Senders repeat themselves: mostly the series that follows the last one in the layout comes next.
+        let next = self.points.last().map_or(0, |point| point.ordinal.saturating_add(1));
+        if layout.keys().get(next as usize).is_some_and(|key| key.name() == name) {
+            return next;
+        }
         if let Some(ordinal) = layout.find(name) {
             return ordinal;
         }

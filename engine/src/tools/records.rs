@@ -48,13 +48,7 @@ impl Definitions {
             (_, Some(parent)) => parent.base + parent.keys.len(),
             (_, None) => return Err(FormatError::Field("layout has an unknown parent")),
         };
-        let mut known: HashSet<[&str; 3]> = HashSet::new();
-        let mut above = parent;
-        while let Some(layout) = self.layouts.get(&above) {
-            known.extend(layout.keys.iter().map(|key| key.each_ref().map(String::as_str)));
-            above = layout.parent;
-        }
-        if !keys.iter().all(|key| known.insert([key.metric, key.component, key.subcomponent])) {
+        if self.has_twice(parent, keys) {
             return Err(FormatError::Field("layout has a key twice"));
         }
         let keys = keys.iter().map(|key| [key.metric, key.component, key.subcomponent].map(str::to_owned)).collect();
@@ -64,6 +58,15 @@ impl Definitions {
         }
         self.layouts.insert(id, Layout { parent, base, keys });
         Ok(())
+    }
+
+    fn has_twice(&self, mut parent: u32, keys: &[Key<'_>]) -> bool {
+        let mut known: HashSet<[&str; 3]> = HashSet::new();
+        while let Some(layout) = self.layouts.get(&parent) {
+            known.extend(layout.keys.iter().map(|key| key.each_ref().map(String::as_str)));
+            parent = layout.parent;
+        }
+        !keys.iter().all(|key| known.insert([key.metric, key.component, key.subcomponent]))
     }
 
     fn row(&self, row: &Row<'_>) -> Result<(), FormatError> {

@@ -324,7 +324,11 @@ impl Verifier<'_> {
         for entry in self.disk.list(&root).map_err(OpenError::io("list", &root))? {
             let path = root.join(&entry.name);
             if !known.contains(&path) {
-                let note = if entry.name == "MANIFEST.tmp" { "unfinished" } else { "not of kymo" };
+                let note = match &*entry.name {
+                    "MANIFEST.tmp" => "unfinished",
+                    _ if path == self.paths.salvage() => "mark of a salvage that did not end",
+                    _ => "not of kymo",
+                };
                 others.push(FileReport::new(path, "other").noted(note));
             }
         }

@@ -101,14 +101,18 @@ pub struct Recovered {
     pub bytes: u64,
 }
 
-/// Sorts out the files of the log.
-fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Result<Chain, OpenError> {
-    let Floor { seq: floor, begun, .. } = *floor;
+/// What the directory of the log holds, by number.
+#[derive(Default)]
+struct Files {
+    found: BTreeMap<u64, Found>,
+    lens: BTreeMap<u64, u64>,
+    foreign: BTreeSet<u64>,
+}
+
+/// Looks at the files of the log.
+fn files(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: u64, chain: &mut Chain) -> Result<Files, OpenError> {
+    let mut files = Files::default();
     let unfinished = unfinished_salvage(disk, paths, floor)?;
-    let mut chain = Chain::default();
-    let mut found: BTreeMap<u64, Found> = BTreeMap::new();
-    let mut lens: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut foreign = BTreeSet::new();
     // A name that a killed process gave may not be durable yet: it is, before anything is written behind it.
     disk.sync_dir(&paths.wal()).map_err(OpenError::io("sync", paths.wal()))?;
     for entry in disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))? {
@@ -130,7 +134,7 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
                 return Err(OpenError::Damaged { path, offset: 0, lsn: Lsn(0), what, remedy });
             }
             Ok(segment) if segment.store != store => {
-                foreign.insert(seq);
+                files.foreign.insert(seq);
                 chain.foreign.push(entry.name);
                 continue;
             }
@@ -145,9 +149,17 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
             Err(_) if block.len() == BLOCK && is_zero(&block) => Found::Unused,
             Err(error) => Found::Unreadable(error),
         };
-        found.insert(seq, kind);
-        lens.insert(seq, entry.len);
+        files.found.insert(seq, kind);
+        files.lens.insert(seq, entry.len);
     }
+    Ok(files)
+}
+
+/// Sorts out the files of the log.
+fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Result<Chain, OpenError> {
+    let Floor { seq: floor, begun, .. } = *floor;
+    let mut chain = Chain::default();
+    let Files { found, lens, foreign } = files(disk, paths, store, floor, &mut chain)?;
     let newest = found.iter().rev().find_map(|(&seq, kind)| match kind {
         Found::Segment(segment) if seq >= floor => Some(*segment),
         _ => None,
@@ -199,7 +211,7 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
         } else if *kind == Found::Unused && seq > newest_seq && seq == chain.highest_seq && seq > floor {
             chain.prepared = lens.get(&seq).map(|&len| (seq, len));
             // Only when a segment is begun is the next one prepared, and it goes only when that one is begun.
-            if seq - 1 >= floor && !found.contains_key(&(seq - 1)) && !foreign.contains(&(seq - 1)) {
+            if seq > floor && !found.contains_key(&(seq - 1)) && !foreign.contains(&(seq - 1)) {
                 chain.problems.push(missing(seq - 1));
             }
         } else {

@@ -113,6 +113,25 @@ fn commands_have_their_own_arguments() {
 }
 
 #[test]
+fn tools_have_their_own_arguments() {
+    let inspect = |form| Command::Inspect { file: "a.snap".into(), form };
+    assert_eq!(parse_line("inspect a.snap").unwrap(), inspect(InspectForm::Text));
+    assert_eq!(parse_line("inspect --json a.snap").unwrap(), inspect(InspectForm::Json));
+    assert_eq!(parse_line("inspect a.snap --csv").unwrap(), inspect(InspectForm::Csv));
+    let verify = |json, pace| Command::Verify { directory: "./dir".into(), json, pace };
+    assert_eq!(parse_line("verify ./dir").unwrap(), verify(false, None));
+    assert_eq!(parse_line("verify ./dir --json --pace 1000").unwrap(), verify(true, Some(1000)));
+    let backup = Command::Backup { directory: "a".into(), destination: "b".into(), json: false };
+    assert_eq!(parse_line("backup a b").unwrap(), backup);
+    let shape = Shape { f32_share: 0.25, ..Shape::new(10, 20, 60, 7200) };
+    let line = "estimate --hosts 10 --series 20 --interval 60 --retention 2h --f32-share 0.25 --json";
+    assert_eq!(parse_line(line).unwrap(), Command::Estimate { shape, json: true });
+    for line in ["inspect", "inspect a --json --csv", "verify", "verify a --pace 0", "backup a", "estimate --hosts 1"] {
+        assert_eq!(parse_line(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
 fn an_unknown_flag_is_named_whole() {
     for line in ["-frobnicate", "--frobnicate", "-frobnicate=1"] {
         let error = parse_line(line).unwrap_err();

@@ -41,7 +41,7 @@ fn an_archive_stops_the_start_unless_that_is_ignored() {
 #[test]
 fn features_that_come_later_are_all_named_unless_ignored() {
     let text = r#"{"main": {"addr": "a:1",
-        "https-cert-file": "c", "https-key-file": "k", "user": "u", "group": "g", "backend-url": "b"},
+        "https-cert-file": "c", "https-key-file": "k", "user": "u", "group": "g"},
         "metrics": {"m": {"frequency": 1, "aggregation": null}}, "nats": {"address": "nats://x"},
         "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"},
         "nats-subscriptions": [{"subscribe-to": "x"}]}}"#;
@@ -50,7 +50,6 @@ fn features_that_come_later_are_all_named_unless_ignored() {
         "main.https-key-file",
         "main.user",
         "main.group",
-        "main.backend-url",
         "nats",
         "metric-store.cleanup.mode",
         "metric-store.nats-subscriptions",

@@ -110,12 +110,7 @@ struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    fn read(
-        region: &'a Region,
-        raw: &SnapshotHeader,
-        header: Option<Header>,
-        out: &mut Out<'_>,
-    ) -> io::Result<Self> {
+    fn read(region: &'a Region, raw: &SnapshotHeader, header: Option<Header>, out: &mut Out<'_>) -> io::Result<Self> {
         let mut is_good = true;
         let mut parts = [None; 3];
         let entries = [(&raw.names, "names"), (&raw.column_sets, "column sets"), (&raw.hosts, "host index")];

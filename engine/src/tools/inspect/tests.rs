@@ -111,7 +111,7 @@ proptest! {
     fn any_flipped_byte_of_a_segment_gives_no_other_sample(at in 0..5 * BLOCK, bit in 0..8) {
         let good = see(&segment(), Show::Samples).0.samples;
         let mut bytes = segment();
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1_u8 << bit;
         let (seen, _) = see(&bytes, Show::Samples);
         prop_assert!(seen.samples.iter().all(|sample| good.contains(sample)));
     }

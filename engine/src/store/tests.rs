@@ -1,0 +1,104 @@
+//! Retention: what is older goes by whole days, a few at a time, and hosts that are in use keep theirs.
+
+use super::{Options, Progress, Store};
+use crate::disk::Disk;
+use crate::disk::sim::SimDisk;
+use crate::env::Env;
+use crate::model::{Aggregation, Metric, Metrics, Query, Request};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+const DAY: i64 = 86_400;
+const NOON: i64 = 20_000 * DAY + DAY / 2;
+
+#[derive(Debug)]
+struct Clock(AtomicI64);
+
+impl Env for Clock {
+    fn unix_now(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn unique(&self) -> [u8; 16] {
+        [7; 16]
+    }
+}
+
+fn open(disk: &SimDisk, clock: &Arc<Clock>) -> Store {
+    let metric = Metric { name: "load".into(), frequency: 60, aggregation: Aggregation::None };
+    let mut options = Options::new("/data", Metrics::new(vec![metric]).unwrap());
+    options.retention = Some(2 * DAY);
+    options.segment_len = crate::wal::SEGMENT_LEN_MIN;
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let env: Arc<dyn Env> = Arc::clone(clock) as Arc<dyn Env>;
+    Store::open(disk, env, options).unwrap().0
+}
+
+fn write(store: &Store, host: &str, time: i64, value: f64) {
+    let body = format!("load,cluster=c,hostname={host} value={value} {time}\n");
+    assert_eq!(store.write(body.as_bytes(), "", true).unwrap().accepted, 1);
+    while store.commit_step() == Progress::Done {}
+}
+
+fn snapshot(store: &Store) {
+    while store.compact_step(true).unwrap() == Progress::Done {}
+}
+
+/// The values of a host over everything, without those that are missing.
+fn values(store: &Store, host: &str) -> Vec<f64> {
+    let query = Query { metric: "load".to_owned(), host: host.to_owned(), ..Query::default() };
+    let request = Request { cluster: "c".to_owned(), from: 0, to: i64::MAX, with_padding: false, ..Request::default() };
+    let answers = store.evaluate(&request, &query);
+    let data = answers.into_iter().flat_map(|answer| answer.unwrap().data);
+    data.filter(|value| !value.is_nan()).collect()
+}
+
+#[test]
+fn hosts_in_use_keep_what_is_older_than_the_retention() {
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    for day in 0..8 {
+        clock.0.store(NOON + day * DAY, Ordering::Relaxed);
+        for host in ["idle", "used"] {
+            write(&store, host, NOON + day * DAY, day as f64);
+        }
+        snapshot(&store);
+    }
+    let in_use = |cluster: &str, host: &str| (cluster, host) == ("c", "used");
+    for _ in 0..32 {
+        store.retention_step(&in_use).unwrap();
+        while store.compact_step(false).unwrap() == Progress::Done {}
+    }
+    assert_eq!(values(&store, "idle"), [5.0, 6.0, 7.0]);
+    assert_eq!(values(&store, "used"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    store.close().unwrap();
+    drop(store);
+
+    let store = open(&disk, &clock);
+    assert_eq!(values(&store, "used").len(), 8);
+    for _ in 0..32 {
+        store.retention_step(&|_, _| false).unwrap();
+    }
+    assert_eq!(values(&store, "used"), [5.0, 6.0, 7.0]);
+}
+
+#[test]
+fn a_wrong_clock_does_not_delete_history() {
+    let disk = SimDisk::new(2);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    for day in 0..3 {
+        clock.0.store(NOON + day * DAY, Ordering::Relaxed);
+        write(&store, "n1", NOON + day * DAY, day as f64);
+        snapshot(&store);
+    }
+    clock.0.store(NOON + 10_000 * DAY, Ordering::Relaxed);
+    assert_eq!(store.retention_step(&|_, _| false).unwrap(), Progress::Idle);
+    assert_eq!(values(&store, "n1"), [0.0, 1.0, 2.0]);
+}

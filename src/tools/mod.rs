@@ -1,0 +1,61 @@
+//! The small commands that look at a store from outside: they print what `kymo_engine::tools` finds.
+//!
+//! Data go to stdout, talk goes to stderr. A reader of stdout that has gone ends the command without an error.
+
+mod backup;
+mod estimate;
+mod inspect;
+mod out;
+mod verify;
+
+pub use backup::backup;
+pub use estimate::estimate;
+pub use inspect::inspect;
+pub use verify::verify;
+
+use kymo_engine::disk::{self, Disk};
+use kymo_engine::store::OpenError;
+use kymo_engine::tools::backup::BackupError;
+use kymo_engine::tools::inspect::InspectError;
+use std::io;
+use std::sync::Arc;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ToolError {
+    /// What was to be looked at is damaged, as the output tells.
+    #[error("damage was found: {0}")]
+    Damage(String),
+    /// A store cannot be read.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// A file cannot be read.
+    #[error("{0}")]
+    Inspect(#[from] InspectError),
+    /// There is no backup.
+    #[error("{0}")]
+    Backup(#[from] BackupError),
+    /// The system refused something.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl ToolError {
+    /// The exit code: 4 for damage, 2 for what cannot be asked for, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Damage(_)
+            | Self::Backup(BackupError::Damaged { .. } | BackupError::Open(OpenError::Damaged { .. }))
+            | Self::Open(OpenError::Damaged { .. }) => 4,
+            Self::Inspect(InspectError::NoSamples { .. })
+            | Self::Backup(BackupError::NotEmpty { .. } | BackupError::Inside { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Plain system calls: nothing here is in a hurry.
+fn open_disk() -> io::Result<Arc<dyn Disk>> {
+    disk::open(disk::IoKind::Posix).map(|(disk, _)| disk)
+}
