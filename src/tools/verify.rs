@@ -90,14 +90,11 @@ impl Files {
 
     /// Ends the output with what `rest` writes.
     pub(super) fn end(mut self, rest: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        let result = match self.failed.take() {
-            Some(error) => Err(error),
-            None => {
-                let closed = if self.as_json { self.out.write_all(b"\n],") } else { Ok(()) };
-                closed.and_then(|()| rest(&mut self)).and_then(|()| self.out.flush())
-            }
-        };
-        unless_closed(result)
+        if let Some(error) = self.failed.take() {
+            return unless_closed(Err(error));
+        }
+        let closed = if self.as_json { self.out.write_all(b"\n],") } else { Ok(()) };
+        unless_closed(closed.and_then(|()| rest(&mut self)).and_then(|()| self.out.flush()))
     }
 
     /// Where to write.

@@ -82,6 +82,10 @@ pub struct HeadRow {
     pub frame: Arc<RowsFrame>,
     /// Where they begin in it.
     pub offset: u32,
+    /// The run of its values.
+    pub run: Run,
+    /// The slot of them.
+    pub slot: u32,
 }
 
 /// Consecutive slots of one run of one series; NaN is missing.
@@ -136,19 +140,37 @@ impl HostState {
     }
 
     /// The slots of some series that rows in a range of LSNs hold, per series the runs by rising start.
-    pub fn collect(&self, ordinals: &[u32], lsns: Range<Lsn>) -> Vec<Vec<SlotRun>> {
+    ///
+    /// Of `times` (unix seconds) all slots are given. Of what lies before there is one slot at least, if there is any;
+    /// of what lies behind, all slots of runs that begin before its end; all, where a series has nothing else.
+    pub fn collect(&self, ordinals: &[u32], lsns: Range<Lsn>, times: &Range<i64>) -> Vec<Vec<SlotRun>> {
         let mut series = vec![Vec::<SlotRun>::new(); ordinals.len()];
+        let mut without_past: Vec<usize> = (0..ordinals.len()).collect();
+        let mut is_in_sight = vec![false; ordinals.len()];
         for head_row in self.rows.iter().filter(|row| lsns.contains(&row.lsn)) {
+            let HeadRow { run, slot, .. } = *head_row;
+            let is_past = run.end_after(slot.saturating_add(1)) <= times.start;
+            let is_out_of_sight = run.start >= times.end;
+            if is_out_of_sight && is_in_sight.iter().all(|&it| it) || is_past && without_past.is_empty() {
+                continue;
+            }
             let Some(row) = head_row.frame.row(head_row.offset) else { continue };
-            let run = Run { start: row.start(), frequency: row.frequency() };
-            for (&ordinal, runs) in ordinals.iter().zip(&mut series) {
-                let value = row.value(ordinal);
+            let mut set = |at: usize| {
+                let value = row.value(ordinals[at]);
                 if value.is_nan() {
-                    continue;
+                    return false;
                 }
-                match runs.iter_mut().rfind(|known| known.run == run) {
-                    Some(known) => known.set(row.slot(), value),
-                    None => runs.push(SlotRun { run, first_slot: row.slot(), values: vec![value] }),
+                match series[at].iter_mut().rfind(|known| known.run == run) {
+                    Some(known) => known.set(slot, value),
+                    None => series[at].push(SlotRun { run, first_slot: slot, values: vec![value] }),
+                }
+                true
+            };
+            if is_past {
+                without_past.retain(|&at| !set(at));
+            } else {
+                for (at, is_in_sight) in is_in_sight.iter_mut().enumerate() {
+                    *is_in_sight |= set(at) && !is_out_of_sight;
                 }
             }
         }

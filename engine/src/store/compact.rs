@@ -5,7 +5,6 @@
 //! replaced, readers moved over, and only then is anything removed.
 
 use super::Store;
-use super::gather::hidden_by_frees;
 use super::layers::{Layers, Loaded, PARTITION};
 use super::transpose;
 use crate::format::manifest::{LiveSnapshot, Manifest};
@@ -303,7 +302,7 @@ impl Store {
     fn begin_merge(&self) -> Result<Option<MergeJob>, JobError> {
         let layers = self.layers();
         let sealed_before = self.present().saturating_sub(self.options.late_window);
-        let Some(range) = choose(&layers.snapshots, sealed_before) else { return Ok(None) };
+        let Some(range) = choose(&layers, sealed_before) else { return Ok(None) };
         self.merge_job(&layers.snapshots[range], |_, _| false)
     }
 
@@ -323,10 +322,7 @@ impl Store {
         let file = self.disk.create(&path).map_err(JobError::io("create", &path))?;
         let writer = Writer::new(file, identity).map_err(|source| JobError::Write { path: path.clone(), source })?;
         let files = inputs.iter().map(|loaded| Arc::clone(&loaded.file)).collect();
-        let freed = hidden_by_frees(&self.layers(), inputs, lsn_hi);
-        let hide: Hide = Box::new(move |input, cluster, host, metric, component, subcomponent, run| {
-            hides(cluster, host) || freed(input, cluster, host, metric, component, subcomponent, run)
-        });
+        let hide: Hide = Box::new(move |_, cluster, host, _, _, _, _| hides(cluster, host));
         Ok(Some(MergeJob { inputs: inputs.to_vec(), identity, path, edition, merge: Merge::new(files, writer, hide) }))
     }
 
@@ -386,7 +382,7 @@ impl Store {
             );
             match (exempt, others) {
                 (false, _) => drops.push(partition[0].live.partition),
-                (true, true) => return self.begin_thinning(partition, is_exempt),
+                (true, true) => return self.begin_thinning(partition, &layers, is_exempt),
                 (true, false) => {}
             }
         }
@@ -401,20 +397,31 @@ impl Store {
         Ok(Progress::Done)
     }
 
-    /// Begins to write a partition again with the exempt hosts alone.
-    fn begin_thinning(&self, partition: &[Loaded], is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
+    /// Begins to write a partition again with the exempt hosts alone: of its snapshots those that may be joined, the
+    /// first ones that have others.
+    fn begin_thinning(
+        &self,
+        partition: &[Loaded],
+        layers: &Layers,
+        is_exempt: &IsExempt<'_>,
+    ) -> Result<Progress, JobError> {
         let mut compaction = self.compaction.lock();
         if compaction.job.is_some() {
             return Ok(Progress::Blocked);
         }
-        let kept: BTreeSet<(String, String)> = partition
+        let mut all = layers.joinable(partition);
+        let has_others = |joinable: &&[Loaded]| {
+            joinable.iter().flat_map(|loaded| loaded.file.hosts()).any(|(cluster, host, _)| !is_exempt(cluster, host))
+        };
+        let Some(joinable) = all.find(has_others) else { return Ok(Progress::Idle) };
+        let kept: BTreeSet<(String, String)> = joinable
             .iter()
             .flat_map(|loaded| loaded.file.hosts())
             .filter(|(cluster, host, _)| is_exempt(cluster, host))
             .map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned()))
             .collect();
         let hide_others = move |cluster: &str, host: &str| !kept.contains(&(cluster.to_owned(), host.to_owned()));
-        compaction.job = self.merge_job(partition, hide_others)?.map(|job| Job::Merge(Box::new(job)));
+        compaction.job = self.merge_job(joinable, hide_others)?.map(|job| Job::Merge(Box::new(job)));
         Ok(Progress::Done)
     }
 }
@@ -441,9 +448,9 @@ fn partition_end(partition: i64) -> i64 {
 }
 
 /// Which neighbours to join next: all of a partition that has passed out of the late window, or enough of one tier.
-fn choose(snapshots: &[Loaded], sealed_before: i64) -> Option<Range<usize>> {
+fn choose(layers: &Layers, sealed_before: i64) -> Option<Range<usize>> {
     let mut begin = 0;
-    for partition in snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
+    for partition in layers.joinable(&layers.snapshots) {
         let end = begin + partition.len();
         if partition.len() > 1 && partition_end(partition[0].live.partition) <= sealed_before {
             return Some(begin..end.min(begin + FAN_IN.end));

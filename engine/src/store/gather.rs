@@ -4,19 +4,23 @@
 //! the next, and what is found twice is harmless.
 
 use super::Store;
-use super::layers::{Layers, Loaded, selects_host, selects_series};
+use super::layers::{Layers, selects_series};
 use crate::format::manifest::Free;
 use crate::head::SlotRun;
 use crate::model::Lsn;
 use crate::names::MetricName;
 use crate::query::{Piece, Series};
 use crate::slot::Run;
-use crate::snapshot::{Column, Hide, Snapshot, SnapshotError, Stripe};
+use crate::snapshot::{Column, Snapshot, SnapshotError, Stripe};
 use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+
+/// All times.
+pub(super) const ALWAYS: Range<i64> = i64::MIN..i64::MAX;
 
 /// The slots of one metric of a host that are in the head, and the layers below it.
 pub(super) struct Captured {
@@ -59,8 +63,10 @@ impl Unreadable {
 
 impl Store {
     /// Copies what the head has, then takes hold of the layers below.
-    pub(super) fn capture(&self, cluster: &str, host: &str, metric: MetricName) -> Captured {
+    /// `times` is what [`Captured::gather`] will be asked for, with its margins.
+    pub(super) fn capture(&self, cluster: &str, host: &str, metric: MetricName, times: &Range<i64>) -> Captured {
         let frees = self.layers().frees_of(cluster, host);
+        let times = if frees.is_empty() { times } else { &ALWAYS };
         let mut head = Vec::new();
         if let Some(known) = self.hosts.find(cluster, host) {
             let state = known.state.lock();
@@ -72,7 +78,7 @@ impl Store {
             let mut low = Lsn(0);
             let mut series: Vec<Vec<(Lsn, SlotRun)>> = vec![Vec::new(); ordinals.len()];
             for bound in bounds {
-                for (all, runs) in series.iter_mut().zip(state.collect(&ordinals, low..bound)) {
+                for (all, runs) in series.iter_mut().zip(state.collect(&ordinals, low..bound, times)) {
                     all.extend(runs.into_iter().map(|run| (bound, run)));
                 }
                 low = bound;
@@ -97,13 +103,10 @@ impl Store {
 }
 
 impl Captured {
-    /// The series with what a reader of `[from, to)` needs: the slots of the range, and those that tell where the
+    /// The series with what a reader of some times needs: the slots of the range, and those that tell where the
     /// series begins and where its runs end (see [`Series`]). Everything, where a free has to be judged.
-    pub(super) fn gather(&self, from: i64, to: i64, frequency: u32) -> Result<Vec<Gathered<'_>>, Unreadable> {
-        let is_free = self.frees.is_empty();
-        let margin = i64::from(frequency);
-        let (from, to) =
-            if is_free { (from.saturating_sub(margin), to.saturating_add(margin)) } else { (i64::MIN, i64::MAX) };
+    pub(super) fn gather(&self, times: &Range<i64>) -> Result<Vec<Gathered<'_>>, Unreadable> {
+        let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
         let mut series: BTreeMap<(String, String), Vec<(Lsn, Piece<'_>)>> = BTreeMap::new();
         self.gather_snapshots(from, to, &mut series)?;
         for head in &self.head {
@@ -184,6 +187,11 @@ fn present(stripe: &Stripe<'_>, values: &Column<'_>, mut slots: impl Iterator<It
     Some((stripe.first_slot() + u32::try_from(slot).unwrap_or(u32::MAX), values.get(slot)))
 }
 
+/// The times whose slots a reader of `[from, to)` needs: an interval more at both ends.
+pub(super) fn with_margins(from: i64, to: i64, frequency: u32) -> Range<i64> {
+    from.saturating_sub(i64::from(frequency))..to.saturating_add(i64::from(frequency))
+}
+
 /// First instant and end of the slots of a stripe.
 fn bounds(stripe: &Stripe<'_>) -> (i64, i64) {
     let run = stripe.run();
@@ -248,46 +256,4 @@ pub(super) fn metrics_of(file: &Snapshot, cluster: &str, host: &str) -> Result<V
         }
     }
     Ok(names)
-}
-
-/// What a merge of `inputs` into a file up to `lsn_hi` leaves out: runs that a free took from an input that is older
-/// than the free, where the result will be younger. All layers that are older than the free have a say.
-pub(super) fn hidden_by_frees(layers: &Arc<Layers>, inputs: &[Loaded], lsn_hi: Lsn) -> Hide {
-    let spanned: Vec<Free> = layers.frees.iter().filter(|free| free.lsn < lsn_hi).cloned().collect();
-    let inputs: Vec<Lsn> = inputs.iter().map(|input| input.live.lsn_hi).collect();
-    let layers = Arc::clone(layers);
-    Box::new(move |input, cluster, host, metric, component, subcomponent, run| {
-        let older = |free: &&Free| inputs.get(input).is_some_and(|&input| input <= free.lsn);
-        spanned.iter().filter(older).any(|free| {
-            selects_host(&free.selector, cluster, host)
-                && selects_series(&free.selector, component, subcomponent)
-                && run_end(&layers, free.lsn, (cluster, host), metric, (component, subcomponent), run) < free.to
-        })
-    })
-}
-
-/// When a run ended, as far as snapshots that are not younger than `lsn` tell. A run in a damaged file has no end.
-fn run_end(
-    layers: &Layers,
-    lsn: Lsn,
-    (cluster, host): (&str, &str),
-    metric: &str,
-    series: (&str, &str),
-    run: Run,
-) -> i64 {
-    let mut end = i64::MIN;
-    for loaded in layers.snapshots.iter().filter(|loaded| loaded.live.lsn_hi <= lsn) {
-        let Some(found) = loaded.file.find(cluster, host) else { continue };
-        let Ok(stripes) = loaded.file.stripes_of(found, metric) else { return i64::MAX };
-        for stripe in stripes.iter().filter(|stripe| stripe.run() == run) {
-            let Some(at) = stripe.position(series.0, series.1) else { continue };
-            let Ok(data) = stripe.data() else { return i64::MAX };
-            let Some(values) = data.column(at) else { return i64::MAX };
-            let last = (0..values.len()).rev().find(|&slot| !values.get(slot).is_nan());
-            if let Some(last) = last.and_then(|last| u32::try_from(last).ok()) {
-                end = end.max(run.nominal(stripe.first_slot().saturating_add(last).saturating_add(1)));
-            }
-        }
-    }
-    end
 }

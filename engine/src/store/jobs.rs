@@ -84,12 +84,10 @@ impl Store {
             match link {
                 Link::Row { host, offset } => {
                     let offset = offset.saturating_sub(u32::try_from(FRAME_HEADER_LEN).unwrap_or(0));
-                    if let Some(row) = rows.row(offset) {
-                        let run = Run { start: row.start(), frequency: row.frequency() };
-                        newest = newest.max(run.end_after(row.slot().saturating_add(1)));
-                    }
-                    if let Some(host) = self.hosts.by_id(*host) {
-                        host.state.lock().link(HeadRow { lsn, frame: Arc::clone(&rows), offset });
+                    if let (Some(row), Some(host)) = (rows.row(offset), self.hosts.by_id(*host)) {
+                        let (run, slot) = (Run { start: row.start(), frequency: row.frequency() }, row.slot());
+                        newest = newest.max(run.end_after(slot.saturating_add(1)));
+                        host.state.lock().link(HeadRow { lsn, frame: Arc::clone(&rows), offset, run, slot });
                     }
                 }
                 Link::Free { selector, to } => {

@@ -37,6 +37,16 @@ impl Layers {
         self.snapshots.iter().any(|loaded| loaded.file.find(cluster, host).is_some())
     }
 
+    /// Neighbours among some snapshots that may become one file: those of one partition, and no free between them. What
+    /// is older than a free says which runs it took, in other partitions too: it must not be mixed with what is younger.
+    pub(super) fn joinable<'a>(&'a self, snapshots: &'a [Loaded]) -> impl Iterator<Item = &'a [Loaded]> {
+        snapshots.chunk_by(|a, b| {
+            let (older, younger) = (a.live.lsn_hi, b.live.lsn_hi);
+            let splits = |free: &Free| older <= free.lsn && free.lsn < younger;
+            a.live.partition == b.live.partition && !self.frees.iter().any(splits)
+        })
+    }
+
     /// Drops the frees that nothing older than they is left for.
     pub(super) fn drop_spent_frees(&mut self, snapshot_lsn: Lsn) {
         let oldest = self.snapshots.iter().map(|loaded| loaded.live.lsn_hi).min().unwrap_or(Lsn(u64::MAX));

@@ -1,7 +1,7 @@
 //! Reading: what exists, what a query selects, and its answer.
 
 use super::Store;
-use super::gather::{Captured, Gathered, Unreadable, metrics_of};
+use super::gather::{ALWAYS, Gathered, Unreadable, metrics_of, with_margins};
 use super::layers::{Layers, selects_host, selects_series};
 use crate::error::Unavailable;
 use crate::head::Host;
@@ -74,9 +74,11 @@ impl Store {
         let Some(metric) = self.metrics().find(query.metric.as_bytes()) else {
             return fail(SeriesError::UnknownMetric(query.metric.clone()));
         };
-        let captured = self.capture(&request.cluster, &query.host, MetricName(metric.0));
+        let name = MetricName(metric.0);
         let metric = self.metrics().get(metric);
-        let gathered = match captured.gather(request.from, request.to, metric.frequency) {
+        let times = with_margins(request.from, request.to, metric.frequency);
+        let captured = self.capture(&request.cluster, &query.host, name, &times);
+        let gathered = match captured.gather(&times) {
             Ok(gathered) => gathered,
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };
@@ -162,8 +164,8 @@ impl Store {
         let mut ended = 0;
         for (cluster, host) in self.host_names(selector) {
             for metric in self.metrics_of_host(&cluster, &host).unwrap_or_default() {
-                let captured = self.capture(&cluster, &host, metric);
-                for series in captured.gather(i64::MIN, i64::MAX, 1).unwrap_or_default() {
+                let captured = self.capture(&cluster, &host, metric, &ALWAYS);
+                for series in captured.gather(&ALWAYS).unwrap_or_default() {
                     if selects_series(selector, &series.component, &series.subcomponent) {
                         ended += series.runs().iter().filter(|(run, slots)| run.nominal(**slots) < to).count() as u64;
                     }
@@ -178,8 +180,8 @@ impl Store {
         let mut root = DebugTree::default();
         for (cluster, host) in self.host_names(selector) {
             for metric in self.metrics_of_host(&cluster, &host).unwrap_or_default() {
-                let captured = self.capture(&cluster, &host, metric);
-                for series in captured.gather(i64::MIN, i64::MAX, 1).unwrap_or_default() {
+                let captured = self.capture(&cluster, &host, metric, &ALWAYS);
+                for series in captured.gather(&ALWAYS).unwrap_or_default() {
                     let mut level = root.children.entry(cluster.clone()).or_default();
                     for name in [&host, &series.component, &series.subcomponent] {
                         if !name.is_empty() {
@@ -209,11 +211,11 @@ impl Store {
         let mut health = NodeHealth::default();
         for name in metrics {
             let metric = self.metrics().find(name.as_bytes());
-            let captured: Option<Captured> = metric.map(|metric| self.capture(cluster, node, MetricName(metric.0)));
-            // Whatever ended before this is late; of what did, the first slot is enough to tell that it exists.
+            // Whatever ended before this is late; of what did, one slot is enough to tell that it exists.
             let frequency = metric.map_or(1, |metric| self.metrics().get(metric).frequency);
-            let from = now.saturating_sub((LATE_INTERVALS + 1) * i64::from(frequency));
-            let gathered = captured.as_ref().and_then(|captured| captured.gather(from, i64::MAX, frequency).ok());
+            let times = now.saturating_sub((LATE_INTERVALS + 1) * i64::from(frequency))..i64::MAX;
+            let captured = metric.map(|metric| self.capture(cluster, node, MetricName(metric.0), &times));
+            let gathered = captured.as_ref().and_then(|captured| captured.gather(&times).ok());
             let ends: Vec<(Run, u32)> =
                 gathered.iter().flatten().filter_map(|series| series.runs().pop_last()).collect();
             let is_late = |(run, slots): &(Run, u32)| {

@@ -109,7 +109,13 @@ impl<'a> Replayer<'a> {
             state.layout.extends(layout)
         };
         // Frames are far shorter than 4 GiB.
-        let mut linked = HeadRow { lsn, frame: Arc::clone(frame), offset: u32::try_from(offset).unwrap_or(u32::MAX) };
+        let mut linked = HeadRow {
+            lsn,
+            frame: Arc::clone(frame),
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            run,
+            slot: row.slot(),
+        };
         if !same_ordinals {
             let names: Vec<KeyName<'_>> = layout.keys().iter().map(crate::names::Key::name).collect();
             state.layout = self.layouts.extend(&state.layout, &names);

@@ -32,6 +32,8 @@ pub struct Written {
     pub examples: Vec<String>,
 }
 
+/// Bytes of a body above which the memory of its write is not kept for the next one.
+const POOLED_BODY: usize = 1 << 20;
 /// Refused lines that are kept as examples, per body.
 const EXAMPLES: usize = 3;
 
@@ -113,8 +115,11 @@ impl Store {
         self.ready()?;
         let mut batch = self.pool.lock().pop().unwrap_or_default();
         let outcome = self.write_with(&mut batch, body, default_cluster, complete);
-        batch.clear();
-        self.pool.lock().push(batch);
+        // What a rare, large body took is given back.
+        if body.len() <= POOLED_BODY {
+            batch.clear();
+            self.pool.lock().push(batch);
+        }
         outcome
     }
 

@@ -15,9 +15,10 @@ const DAY: u64 = 86_400;
 const KEY_BYTES: u64 = 24;
 /// Series share metrics: a host has at most this many different ones.
 const METRICS: u64 = 32;
-/// Snapshots of a head are at most this often the log bound: rows that wait, those that are written, those that come.
+/// Log bounds that the rows may fill: those that are written to a snapshot, those that came meanwhile, and the slack.
 const HEADS: u64 = 3;
-/// A bucket of a hash table is full to seven eighths.
+
+/// Buckets of a hash table, which is filled to seven eighths.
 const fn buckets(len: u64) -> u64 {
     (len * 8).div_ceil(7).next_power_of_two()
 }
@@ -89,7 +90,7 @@ pub fn estimate(shape: &Shape) -> Estimate {
 
     // A table is compacted when it has twice the runs that it had, and some: on average it is half way there.
     let runs = late_window / (u64::from(RUN_SLOTS) * interval) + 2;
-    let nodes = (3 * runs + 64) / 2;
+    let nodes = u64::midpoint(runs, 2 * runs + 64);
     let run_table = series.next_power_of_two().max(4) * size_of::<u32>() as u64
         + nodes.next_power_of_two() * RunTable::NODE_BYTES as u64
         + buckets(nodes) * RunTable::MOVE_BYTES as u64;

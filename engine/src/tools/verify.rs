@@ -116,33 +116,33 @@ impl Verifier<'_> {
             if !has(&self.paths.wal()) && !has(&self.paths.snapshots()) {
                 return Err(OpenError::NotAStore { path: root, what: "it has no MANIFEST".to_owned() });
             }
-            self.tell(FileReport::new(self.paths.manifest(), "manifest").damaged(0, "is missing"));
+            self.tell(&FileReport::new(self.paths.manifest(), "manifest").damaged(0, "is missing"));
             return self.one_by_one();
         }
         let manifest = match log::read_manifest(self.disk, &self.paths) {
             Ok(manifest) => manifest,
             Err(OpenError::Damaged { path, what, .. }) => {
-                self.tell(FileReport::new(path, "manifest").damaged(0, what.to_string()));
+                self.tell(&FileReport::new(path, "manifest").damaged(0, what.to_string()));
                 return self.one_by_one();
             }
             Err(error) => return Err(error),
         };
         let mut report = FileReport::new(self.paths.manifest(), "manifest");
         report.bytes = manifest.to_bytes().len() as u64;
-        self.tell(report);
+        self.tell(&report);
         let checked = self.snapshots(manifest)?;
         if has(&self.paths.wal()) {
             self.log()?;
         } else {
-            self.tell(FileReport::new(self.paths.wal(), "segment").damaged(0, "is missing, and the log with it"));
+            self.tell(&FileReport::new(self.paths.wal(), "segment").damaged(0, "is missing, and the log with it"));
         }
         self.others(&checked)
     }
 
-    fn tell(&mut self, report: FileReport) {
+    fn tell(&mut self, report: &FileReport) {
         self.found.bytes += report.bytes;
         self.found.damaged += u64::from(!report.damage.is_empty());
-        (self.each)(&report);
+        (self.each)(report);
     }
 
     /// Checks the snapshots of a manifest, or of those that follow it while its files go; which ones they were.
@@ -156,19 +156,18 @@ impl Verifier<'_> {
                 if checked.contains(&path) {
                     continue;
                 }
-                let report = match self.snapshot(manifest.store, live, &path) {
-                    Some(report) => report,
-                    None => {
-                        let now = log::read_manifest(self.disk, &self.paths)?;
-                        if tries < TRIES && now.generation != manifest.generation && !now.snapshots.contains(live) {
-                            newer = Some(now);
-                            break;
-                        }
-                        FileReport::new(path.clone(), "snapshot").damaged(0, "is listed by the manifest and missing")
+                let report = if let Some(report) = self.snapshot(manifest.store, live, &path) {
+                    report
+                } else {
+                    let now = log::read_manifest(self.disk, &self.paths)?;
+                    if tries < TRIES && now.generation != manifest.generation && !now.snapshots.contains(live) {
+                        newer = Some(now);
+                        break;
                     }
+                    FileReport::new(path.clone(), "snapshot").damaged(0, "is listed by the manifest and missing")
                 };
                 self.found.snapshots += 1;
-                self.tell(report);
+                self.tell(&report);
                 checked.insert(path);
             }
             let Some(now) = newer else {
@@ -240,7 +239,7 @@ impl Verifier<'_> {
         let LogRead { recovered, .. } = match log::read(self.disk, &self.paths, &mut *self.pace) {
             Ok(read) => read,
             Err(OpenError::Damaged { path, offset, what, .. }) => {
-                self.tell(FileReport::new(path, "segment").damaged(offset, what.to_string()));
+                self.tell(&FileReport::new(path, "segment").damaged(offset, what.to_string()));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -262,16 +261,19 @@ impl Verifier<'_> {
                 report.note = Some(format!("ends with a write that was interrupted, or is under way ({what})"));
             }
             self.found.segments += 1;
-            self.tell(report);
+            self.tell(&report);
         }
         for problem in problems {
             let report = FileReport::new(self.paths.segment(problem.seq), "segment");
-            self.tell(report.damaged(problem.offset, told(problem)));
+            self.tell(&report.damaged(problem.offset, told(problem)));
         }
         let other = |name: &str, note: &str| FileReport::new(self.paths.wal().join(name), "other").noted(note);
         let mut others = Vec::new();
         for &seq in &recovered.chain.unneeded {
             others.push(FileReport::new(self.paths.segment(seq), "other").noted("segment that is not needed"));
+        }
+        for &seq in &recovered.chain.unfinished {
+            others.push(FileReport::new(self.paths.segment(seq), "other").noted("of a salvage that did not end"));
         }
         for name in &recovered.chain.foreign {
             others.push(other(name, "not of this store"));
@@ -285,7 +287,9 @@ impl Verifier<'_> {
                 others.push(other(&entry.name, "set aside by a salvage"));
             }
         }
-        others.into_iter().for_each(|report| self.tell(report));
+        for report in &others {
+            self.tell(report);
+        }
         Ok(())
     }
 
@@ -332,7 +336,9 @@ impl Verifier<'_> {
                 others.push(FileReport::new(path, "other").noted(note));
             }
         }
-        others.into_iter().for_each(|report| self.tell(report));
+        for report in &others {
+            self.tell(report);
+        }
         Ok(())
     }
 
@@ -356,7 +362,7 @@ impl Verifier<'_> {
                     "snapshot" => self.found.snapshots += 1,
                     _ => self.found.segments += 1,
                 }
-                self.tell(report);
+                self.tell(&report);
             }
         }
         Ok(())

@@ -31,9 +31,10 @@ pub(super) fn inspect(bytes: &[u8], out: &mut Out<'_>) -> io::Result<()> {
     if let Err(error) = &header {
         out.damage(0, "header", error)?;
     }
+    let known = header.ok();
     let mut frames = Frames {
-        known: header.ok(),
-        next_lsn: header_lsn(bytes),
+        known,
+        next_lsn: known.map(|segment| segment.first_lsn),
         holes: Vec::new(),
         is_in_hole: false,
         definitions: Definitions::default(),
@@ -58,11 +59,6 @@ fn show_header(raw: &SegmentHeader, out: &mut Out<'_>) -> io::Result<()> {
         ("seal_lsn", Value::Number(raw.seal_lsn.get())),
     ];
     out.item("header", 0, fields)
-}
-
-/// The first LSN that the header tells, if it verifies.
-fn header_lsn(bytes: &[u8]) -> Option<Lsn> {
-    Segment::check(bytes, bytes.len() as u64).ok().map(|segment| segment.first_lsn)
 }
 
 struct Frames {
@@ -103,9 +99,12 @@ impl Frames {
         out.item("frame", offset, fields)?;
         // The mark of a frame vouches for what should stand in front of it.
         let durable = frame.durable_lsn();
-        let (vouched, open) = std::mem::take(&mut self.holes).into_iter().partition(|hole| hole.lsn <= durable);
+        let holes = std::mem::take(&mut self.holes).into_iter();
+        let (vouched, open): (Vec<_>, Vec<_>) = holes.partition(|hole| hole.lsn <= durable);
         self.holes = open;
-        self.tell(vouched, out)?;
+        for Hole { offset, lsn, what } in vouched {
+            out.damage(offset, &format!("frame with LSN {lsn}, which was durable,"), &what)?;
+        }
         if !self.is_in_hole && self.next_lsn.is_some_and(|next| next != frame.first_lsn()) {
             out.damage(offset, "frame", &"does not continue the LSNs before it")?;
         }
@@ -113,14 +112,6 @@ impl Frames {
         self.next_lsn = Some(frame.next_lsn());
         self.records(&frame, offset, out)?;
         Ok(usize::try_from(frame.padded_len()).unwrap_or(usize::MAX))
-    }
-
-    fn tell(&self, vouched: Vec<Hole>, out: &mut Out<'_>) -> io::Result<()> {
-        for hole in vouched {
-            let part = format!("frame with LSN {}, which was durable,", hole.lsn);
-            out.damage(hole.offset, &part, &hole.what)?;
-        }
-        Ok(())
     }
 
     fn records(&mut self, frame: &Frame<'_>, offset: u64, out: &mut Out<'_>) -> io::Result<()> {

@@ -1,0 +1,273 @@
+//! What becomes of the lines of a body: placed, overwritten, refused by line and counted, and the same after restarts.
+
+use crate::world::{FREQUENCY, START, World, content, line, metrics, put, put_all, read};
+use kymo_engine::disk::BLOCK;
+use kymo_engine::disk::sim::Crash;
+use kymo_engine::format::StoreId;
+use kymo_engine::format::frame::{Frame, Place, Record};
+use kymo_engine::model::{Aggregation, Metric, Metrics};
+use kymo_engine::store::Store;
+
+const N1: (&str, &str, &str) = ("n1", "load", "");
+
+fn at(slot: i64) -> i64 {
+    START + slot * FREQUENCY
+}
+
+/// The values of `load` at a host or component, as instants and numbers.
+fn values(store: &Store, host: &str, component: &str) -> Vec<(i64, f64)> {
+    let series = (host.to_owned(), "load".to_owned(), component.to_owned());
+    let content = content(store);
+    content.get(&series).into_iter().flatten().map(|(&time, &bits)| (time, f64::from_bits(bits))).collect()
+}
+
+/// Checks the values now, after a kill, and after a clean stop.
+fn check_always(world: &World, store: Store, host: &str, component: &str, expected: &[(i64, f64)]) {
+    assert_eq!(values(&store, host, component), expected);
+    drop(store);
+    world.disk.crash(Crash::Kill);
+    let store = world.store();
+    assert_eq!(values(&store, host, component), expected, "after a kill");
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(values(&world.store(), host, component), expected, "after a clean stop");
+}
+
+#[test]
+fn lines_that_are_too_late_or_too_far_ahead_are_refused_and_counted_and_their_neighbours_stored() {
+    let mut world = World::new(1);
+    (world.options.late_window, world.options.skew) = (3600, 600);
+    let store = world.store();
+    let times = [START - 3601, START - 3600, START, START + 600, START + 601, i64::MAX, i64::MIN];
+    let body: String = times.iter().map(|&time| line(N1, time, 1.0)).collect();
+    let written = put(&store, &body).unwrap();
+    assert_eq!((written.accepted, written.refused), (3, 4));
+    assert_eq!(written.reasons, [("too-far-ahead", 2), ("too-late", 2)]);
+    crate::world::commit(&store);
+    let refusals: Vec<_> =
+        store.stats().refusals.into_iter().map(|it| (it.reason, it.metric, it.host_prefix, it.count)).collect();
+    let refused = |reason| (reason, "load".to_owned(), "n".to_owned(), 2);
+    assert_eq!(refusals, [refused("too-far-ahead"), refused("too-late")]);
+    check_always(&world, store, "n1", "", &[(START - 3600, 1.0), (START, 1.0), (START + 600, 1.0)]);
+}
+
+#[test]
+fn a_late_sample_goes_into_the_run_that_covers_it_or_before_it_and_hides_nothing() {
+    let world = World::new(1);
+    let store = world.store();
+    let times = [0, 5, 2, -1, -600, 1, -300];
+    for (at_time, value) in times.iter().zip([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]) {
+        put_all(&store, &line(N1, at(*at_time), value));
+    }
+    let mut expected: Vec<(i64, f64)> =
+        times.iter().map(|&slot| at(slot)).zip([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).collect();
+    expected.sort_by_key(|&(time, _)| time);
+    check_always(&world, store, "n1", "", &expected);
+}
+
+#[test]
+fn of_several_values_for_a_slot_the_last_one_counts() {
+    let world = World::new(1);
+    let store = world.store();
+    // Within a slot a sender may be early or late by half an interval.
+    put_all(
+        &store,
+        &[line(N1, at(0), 1.0), line(N1, at(1), 8.0), line(N1, at(0) + 29, 2.0), line(N1, at(0) - 30, 3.0)].concat(),
+    );
+    assert_eq!(values(&store, "n1", ""), [(at(0), 3.0), (at(1), 8.0)]);
+    put_all(&store, &line(N1, at(0) + 1, 4.0));
+    check_always(&world, store, "n1", "", &[(at(0), 4.0), (at(1), 8.0)]);
+}
+
+#[test]
+fn values_come_back_bit_by_bit() {
+    let world = World::new(1);
+    let store = world.store();
+    let numbers = [0.0, -0.0, 5e-324, f64::MAX, f64::MIN_POSITIVE, 0.1, -1e-300, 1.0 / 3.0, 9_007_199_254_740_993.0];
+    for (slot, &value) in (0..).zip(&numbers) {
+        put_all(&store, &line(N1, at(slot), value));
+    }
+    drop(store);
+    let store = world.store();
+    let read: Vec<u64> = read(&store, ("c", "n1", "load", ""), (at(0), at(20))).into_values().collect();
+    assert_eq!(read, numbers.map(f64::to_bits));
+}
+
+#[test]
+fn a_hole_in_a_row_never_overwrites_what_is_there() {
+    let world = World::new(1);
+    let store = world.store();
+    let cores = ["core0", "core1", "core2"].map(|core| ("n1", "load", core));
+    put_all(&store, &cores.map(|core| line(core, at(0), 1.0)).concat());
+    // Two of three series: shorter as a range with a hole than as a list.
+    put_all(&store, &[line(cores[0], at(0), 2.0), line(cores[2], at(0), 2.0)].concat());
+    assert!(put(&store, "load,cluster=c,hostname=n1,type=core,type-id=1 value=NaN\n").unwrap().accepted == 0);
+    check_always(&world, store, "n1", "core1", &[(at(0), 1.0)]);
+}
+
+#[test]
+fn limits_refuse_the_lines_that_are_over_them_and_no_others() {
+    let mut world = World::new(1);
+    (world.options.limits.hosts, world.options.limits.series_per_host, world.options.limits.series) = (3, 4, 9);
+    let store = world.store();
+    let body = |host: &str, cores: std::ops::Range<u32>| -> String {
+        cores.map(|core| line((host, "load", &format!("core{core}")), at(0), 1.0)).collect()
+    };
+    let write = |body: &str| {
+        let written = put(&store, body).unwrap();
+        crate::world::commit(&store);
+        (written.accepted, written.reasons)
+    };
+    assert_eq!(write(&body("n1", 0..6)), (4, vec![("limit-series", 2)]));
+    assert_eq!(write(&body("n1", 0..4)), (4, vec![]), "known series go on");
+    // It shares the layout of the first one, and has room of its own nevertheless.
+    assert_eq!(write(&body("n2", 0..1)), (1, vec![]));
+    assert_eq!(write(&body("n2", 7..12)), (3, vec![("limit-series", 2)]));
+    // Nine series are all.
+    assert_eq!(write(&body("n3", 0..2)), (1, vec![("limit-series", 1)]));
+    assert_eq!(write(&[body("n4", 0..1), body("n1", 0..1)].concat()), (1, vec![("limit-hosts", 1)]));
+    let stats = store.stats();
+    assert_eq!((stats.hosts, stats.series), (3, 9));
+    assert_eq!(stats.refusals.iter().map(|refusal| refusal.count).sum::<u64>(), 6);
+    drop(store);
+    let store = world.store();
+    let stats = store.stats();
+    assert_eq!((stats.hosts, stats.series), (3, 9), "after a restart");
+}
+
+#[test]
+fn all_new_series_of_a_big_host_are_taken_from_one_body() {
+    let world = World::new(1);
+    let store = world.store();
+    let body: String =
+        (0..2000).map(|core| line(("n1", "load", &format!("core{core}")), at(0), f64::from(core))).collect();
+    put_all(&store, &body);
+    put_all(&store, &body);
+    drop(store);
+    let store = world.store();
+    assert_eq!(store.stats().series, 2000);
+    let read = read(&store, ("c", "n1", "load", "core1999"), (at(0), at(1)));
+    assert_eq!(read.into_values().collect::<Vec<_>>(), [1999_f64.to_bits()]);
+}
+
+/// Definitions of layouts in a segment.
+fn layouts_in(world: &World, store: StoreId, seq: u64) -> usize {
+    let bytes = world.disk.files()[&World::segment(seq)].clone();
+    let mut layouts = 0;
+    let mut offset = BLOCK;
+    while let Ok(frame) = Frame::check(&bytes[offset..], Place { store, seq, offset: offset as u64 }) {
+        layouts += frame.records().filter(|record| matches!(record, Ok((_, Record::Layout { .. })))).count();
+        offset += usize::try_from(frame.padded_len()).unwrap();
+    }
+    layouts
+}
+
+#[test]
+fn hosts_that_are_alike_share_a_layout_and_do_so_after_a_restart() {
+    let world = World::new(1);
+    let body: String = ["n1", "n2", "n3"]
+        .iter()
+        .flat_map(|&host| ["core0", "core1", ""].map(|core| line((host, "load", core), at(0), 1.0)))
+        .collect();
+    for seq in 1..4 {
+        let (store, report) = world.open().unwrap();
+        put_all(&store, &body);
+        assert_eq!(layouts_in(&world, report.store, seq), 1, "segment {seq}");
+    }
+}
+
+fn every(frequency: u32) -> Metrics {
+    let metric = |name: &str| Metric { name: name.into(), frequency, aggregation: Aggregation::Sum };
+    Metrics::new(vec![metric("load"), metric("power")]).unwrap()
+}
+
+#[test]
+fn a_changed_frequency_keeps_what_is_stored_and_counts_from_then_on() {
+    for close in [false, true] {
+        let mut world = World::new(1);
+        let store = world.store();
+        for slot in 0..5 {
+            put_all(&store, &line(N1, at(slot), f64::from(i32::try_from(slot).unwrap())));
+        }
+        if close {
+            store.close().unwrap();
+        }
+        drop(store);
+        world.options.metrics = every(10);
+        let store = world.store();
+        for step in 0..12 {
+            put_all(&store, &line(N1, at(6) + step * 10, 100.0));
+        }
+        // In what was written, the stored slots decide.
+        put_all(&store, &line(N1, at(2) + 10, 22.0));
+        drop(store);
+        let store = world.store();
+        let fine = read(&store, ("c", "n1", "load", ""), (at(6), at(8)));
+        assert_eq!(fine.len(), 12, "{fine:?}");
+        assert!(fine.values().all(|&bits| bits == 100_f64.to_bits()));
+        let coarse = read(&store, ("c", "n1", "load", ""), (at(0), at(5)));
+        let coarse: Vec<f64> = coarse.into_values().map(f64::from_bits).collect();
+        assert_eq!(coarse, [0.0, 1.0, 22.0, 3.0, 4.0]);
+        drop(store);
+        world.options.metrics = every(60);
+        let store = world.store();
+        put_all(&store, &line(N1, at(9), 9.0));
+        drop(store);
+        let read = read(&world.store(), ("c", "n1", "load", ""), (at(0), at(10)));
+        assert_eq!((read[&at(2)], read[&at(9)]), (22_f64.to_bits(), 9_f64.to_bits()));
+    }
+}
+
+#[test]
+fn a_metric_that_leaves_the_config_is_kept_and_comes_back_with_it() {
+    for close in [false, true] {
+        let mut world = World::new(1);
+        let store = world.store();
+        put_all(&store, &[line(N1, at(0), 1.0), line(("n1", "power", ""), at(0), 2.0)].concat());
+        if close {
+            store.close().unwrap();
+        }
+        drop(store);
+        world.options.metrics = metrics(&["other", "power"]);
+        let store = world.store();
+        let written = put(&store, &[line(N1, at(1), 3.0), line(("n1", "power", ""), at(1), 4.0)].concat()).unwrap();
+        assert_eq!((written.accepted, written.refused), (1, 1));
+        crate::world::commit(&store);
+        if close {
+            store.close().unwrap();
+        }
+        drop(store);
+        world.options.metrics = metrics(&["power", "load"]);
+        let store = world.store();
+        assert_eq!(values(&store, "n1", ""), [(at(0), 1.0)]);
+        put_all(&store, &line(N1, at(2), 5.0));
+        assert_eq!(values(&store, "n1", ""), [(at(0), 1.0), (at(2), 5.0)]);
+        let power = read(&store, ("c", "n1", "power", ""), (at(0), at(3)));
+        assert_eq!(power.into_values().map(f64::from_bits).collect::<Vec<_>>(), [2.0, 4.0]);
+    }
+}
+
+#[test]
+fn what_is_freed_stays_away_and_what_comes_later_stays() {
+    let world = World::new(1);
+    let store = world.store();
+    put_all(
+        &store,
+        &[line(N1, at(-600), 1.0), line(N1, at(0), 2.0), line(("n2", "load", "core0"), at(-600), 3.0)].concat(),
+    );
+    // A run is freed when the slot after its last one has passed: not yet, now, and only for what is named.
+    let free = |selector: &[&str], to: i64| {
+        let selector: Vec<String> = selector.iter().map(|&name| name.to_owned()).collect();
+        let freed = store.free(&[selector], to).unwrap().0;
+        crate::world::commit(&store);
+        freed
+    };
+    assert_eq!(free(&["c", "n1"], at(-599)), 0);
+    assert_eq!(free(&["c", "n9"], at(99)), 0);
+    assert_eq!(free(&["c", "n1"], at(-599) + 1), 1);
+    assert_eq!(values(&store, "n1", ""), [(at(0), 2.0)]);
+    // The freed time can be written again.
+    put_all(&store, &line(N1, at(-600), 4.0));
+    assert_eq!(values(&store, "n2", "core0"), [(at(-600), 3.0)]);
+    check_always(&world, store, "n1", "", &[(at(-600), 4.0), (at(0), 2.0)]);
+}
