@@ -222,11 +222,11 @@ impl Store {
             fresh.push(self.load(identity, 0, path, &finished)?);
         }
         let unneeded = self.unneeded_segments(job.last);
-        let mut layers = Layers::clone(&self.layers());
-        layers.snapshots.extend(fresh);
-        self.publish_layers(layers, |manifest| {
+        self.change_layers(|layers, manifest| {
+            layers.snapshots.extend(fresh);
             manifest.snapshot_lsn = job.last;
             manifest.log_floor = unneeded.1;
+            true
         })?;
         for host in &job.hosts {
             host.state.lock().drop_up_to(job.last);
@@ -265,7 +265,10 @@ impl Store {
             }
             segments.iter().map(|segment| segment.seq).filter(|&old| old < seq).collect()
         };
-        self.publish_layers(Layers::clone(&self.layers()), |manifest| manifest.log_floor = seq)?;
+        self.change_layers(|_, manifest| {
+            manifest.log_floor = seq;
+            true
+        })?;
         self.forget_segments(&unneeded)
     }
 
@@ -276,22 +279,27 @@ impl Store {
         load_snapshot(&*self.disk, store, live, path)
     }
 
-    /// Replaces the manifest by one for these layers, then moves the readers over.
-    fn publish_layers(&self, mut layers: Layers, change: impl FnOnce(&mut Manifest)) -> Result<(), JobError> {
-        layers.snapshots.sort_by_key(|loaded| (loaded.live.partition, loaded.live.lsn_lo));
+    /// Changes layers and manifest together: the manifest is replaced, then the readers move over. `change` sees what
+    /// is there now and tells whether it has changed it; one change at a time, so that none takes another back.
+    fn change_layers(&self, change: impl FnOnce(&mut Layers, &mut Manifest) -> bool) -> Result<bool, JobError> {
         let mut manifest = self.manifest.lock();
         let mut next = manifest.clone();
-        change(&mut next);
-        // Frees may have come since these layers were copied.
-        let mut current = self.layers.write();
-        layers.frees.clone_from(&current.frees);
+        let mut layers = Layers::clone(&self.layers());
+        if !change(&mut layers, &mut next) {
+            return Ok(false);
+        }
+        layers.snapshots.sort_by_key(|loaded| (loaded.live.partition, loaded.live.lsn_lo));
         layers.drop_spent_frees(next.snapshot_lsn);
         next.snapshots = layers.snapshots.iter().map(|loaded| loaded.live).collect();
         next.frees = layers.frees.iter().filter(|free| free.lsn <= next.snapshot_lsn).cloned().collect();
         self.replace_manifest(&mut next).map_err(JobError::io("write", self.paths.manifest()))?;
-        *manifest = next;
+        // Frees may have been published meanwhile; they are younger than all that the manifest speaks of.
+        let mut current = self.layers.write();
+        layers.frees.clone_from(&current.frees);
+        layers.drop_spent_frees(next.snapshot_lsn);
         *current = Arc::new(layers);
-        Ok(())
+        *manifest = next;
+        Ok(true)
     }
 
     /// The present, as far as files are concerned: the wall clock, but never later than the newest sample.
@@ -336,15 +344,17 @@ impl Store {
         let finished = merge.finish().map_err(|source| JobError::Write { path: path.clone(), source })?;
         self.counters.merges.file(finished.file_len);
         let merged = self.load(identity, edition, path, &finished)?;
-        let mut layers = Layers::clone(&self.layers());
         let is_input = |loaded: &Loaded| inputs.iter().any(|input| input.live == loaded.live);
-        if layers.snapshots.iter().filter(|loaded| is_input(loaded)).count() != inputs.len() {
+        let is_done = self.change_layers(|layers, _| {
+            let have = layers.snapshots.iter().filter(|loaded| is_input(loaded)).count();
+            layers.snapshots.retain(|loaded| !is_input(loaded));
+            layers.snapshots.push(merged);
+            have == inputs.len()
+        })?;
+        if !is_done {
             // Retention took an input meanwhile; the result is not wanted and is removed at the next open.
             return Ok((Progress::Done, None));
         }
-        layers.snapshots.retain(|loaded| !is_input(loaded));
-        layers.snapshots.push(merged);
-        self.publish_layers(layers, |_| ())?;
         self.remove_snapshots(&inputs)?;
         Ok((Progress::Done, None))
     }
@@ -389,10 +399,12 @@ impl Store {
         if drops.is_empty() {
             return Ok(Progress::Idle);
         }
-        let mut layers = Layers::clone(&layers);
-        let (gone, kept) = layers.snapshots.into_iter().partition(|loaded| drops.contains(&loaded.live.partition));
-        layers.snapshots = kept;
-        self.publish_layers(layers, |_| ())?;
+        let mut gone = Vec::new();
+        self.change_layers(|layers, _| {
+            let is_dropped = |loaded: &mut Loaded| drops.contains(&loaded.live.partition);
+            gone.extend(layers.snapshots.extract_if(.., is_dropped));
+            !gone.is_empty()
+        })?;
         self.remove_snapshots(&gone)?;
         Ok(Progress::Done)
     }

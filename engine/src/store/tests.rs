@@ -39,8 +39,10 @@ fn open(disk: &SimDisk, clock: &Arc<Clock>) -> Store {
     Store::open(disk, env, options).unwrap().0
 }
 
-fn write(store: &Store, host: &str, time: i64, value: f64) {
-    let body = format!("load,cluster=c,hostname={host} value={value} {time}\n");
+/// Writes the number of the day at its noon.
+fn write(store: &Store, host: &str, day: i64) {
+    let time = NOON + day * DAY;
+    let body = format!("load,cluster=c,hostname={host} value={day} {time}\n");
     assert_eq!(store.write(body.as_bytes(), "", true).unwrap().accepted, 1);
     while store.commit_step() == Progress::Done {}
 }
@@ -66,7 +68,7 @@ fn hosts_in_use_keep_what_is_older_than_the_retention() {
     for day in 0..8 {
         clock.0.store(NOON + day * DAY, Ordering::Relaxed);
         for host in ["idle", "used"] {
-            write(&store, host, NOON + day * DAY, day as f64);
+            write(&store, host, day);
         }
         snapshot(&store);
     }
@@ -95,7 +97,7 @@ fn a_wrong_clock_does_not_delete_history() {
     let store = open(&disk, &clock);
     for day in 0..3 {
         clock.0.store(NOON + day * DAY, Ordering::Relaxed);
-        write(&store, "n1", NOON + day * DAY, day as f64);
+        write(&store, "n1", day);
         snapshot(&store);
     }
     clock.0.store(NOON + 10_000 * DAY, Ordering::Relaxed);

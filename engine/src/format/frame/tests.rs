@@ -1,5 +1,7 @@
 //! The bytes of frames: pinned by hand, read back, damaged.
 
+#![expect(clippy::arithmetic_side_effects, reason = "test code: plain, and free to panic")]
+
 use super::write::RowValues;
 use super::*;
 use proptest::prelude::*;
@@ -35,28 +37,30 @@ fn example() -> Vec<u8> {
 #[test]
 fn frame_bytes_are_pinned() {
     let word = |value: u32| value.to_le_bytes();
+    let words = |values: &[u32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let long = |value: i64| value.to_le_bytes();
+    let values = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut records: Vec<u8> = Vec::new();
     // A layout of two keys: 24 bytes of header, keys of 10 and 16 bytes, padding to 56.
-    [1, 56, 1, 0, 2, 0].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[1, 56, 1, 0, 2, 0]));
     records.extend(b"\x04\0\0\0\0\0load\x03\0\x05\0\x02\0ipccore0t1\0\0\0\0\0\0");
     // A host.
-    [2, 24, 1].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[2, 24, 1]));
     records.extend(b"\x01\0\x03\0cn01\0\0\0\0");
     // A range of three with a hole in the middle.
-    [3, 64, 1, 1].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[3, 64, 1, 1]));
     records.extend(long(-30));
-    [60, 7, 0, 3].iter().for_each(|&field| records.extend(word(field)));
-    [1.5, f64::NAN, -2.0].iter().for_each(|value| records.extend(value.to_le_bytes()));
+    records.extend(words(&[60, 7, 0, 3]));
+    records.extend(values(&[1.5, f64::NAN, -2.0]));
     // A list: three ordinals, padding, three values.
-    [4, 80, 1, 1].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[4, 80, 1, 1]));
     records.extend(long(30));
-    [10, 0, 0, 3, 1, 9, 300, 0].iter().for_each(|&field| records.extend(word(field)));
-    [0.5, 1.0, 2.0_f64].iter().for_each(|value| records.extend(value.to_le_bytes()));
+    records.extend(words(&[10, 0, 0, 3, 1, 9, 300, 0]));
+    records.extend(values(&[0.5, 1.0, 2.0_f64]));
     // A free of two names.
-    [5, 32].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[5, 32]));
     records.extend(long(99));
-    [2, 0].iter().for_each(|&field| records.extend(word(field)));
+    records.extend(words(&[2, 0]));
     records.extend(b"\x01\0c\x03\0n01");
     assert_eq!(example(), records);
 
@@ -65,14 +69,16 @@ fn frame_bytes_are_pinned() {
     frame.extend(word(4096));
     frame.extend(word(72 + 256));
     frame.extend([0x11; 16]);
-    [3, 0x2000, 42, 41].iter().for_each(|&field| frame.extend(long(field)));
-    [3, 0].iter().for_each(|&field| frame.extend(word(field)));
+    for field in [3, 0x2000, 42, 41] {
+        frame.extend(long(field));
+    }
+    frame.extend(words(&[3, 0]));
     frame.extend(&records);
     frame.resize(4096, 0);
     let crc = checksum_around(&frame, 4);
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
-    let words = sealed(&records, 42, 3);
-    assert_eq!(bytemuck::cast_slice::<u64, u8>(&words), frame);
+    let written = sealed(&records, 42, 3);
+    assert_eq!(bytemuck::cast_slice::<u64, u8>(&written), frame);
 }
 
 /// Everything that a frame says, as text.
