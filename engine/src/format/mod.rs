@@ -2,7 +2,8 @@
 //!
 //! Bytes become values once: an `Unchecked` view is checked against the length of what is there, and only what
 //! passed is used. No length or offset is followed or allocated from before its check. Parsers survive any bytes.
-//! `docs/format.md` is the description for readers without this source.
+//! What follows is the description for readers without this source.
+#![doc = include_str!("../../../docs/format.md")]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod frame;

@@ -1,6 +1,7 @@
-//! Retention: what is older goes by whole days, a few at a time, and hosts that are in use keep theirs.
+//! Retention: what is older goes by whole days, a few at a time, and hosts that are in use keep theirs. Memory: above the
+//! cap writes are refused, and nothing that was taken is discarded.
 
-use super::{Options, Progress, Store};
+use super::{Options, Progress, Store, Unavailable};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::env::Env;
@@ -30,10 +31,15 @@ impl Env for Clock {
 }
 
 fn open(disk: &SimDisk, clock: &Arc<Clock>) -> Store {
+    open_with(disk, clock, |_| ())
+}
+
+fn open_with(disk: &SimDisk, clock: &Arc<Clock>, change: impl FnOnce(&mut Options)) -> Store {
     let metric = Metric { name: "load".into(), frequency: 60, aggregation: Aggregation::None };
     let mut options = Options::new("/data", Metrics::new(vec![metric]).unwrap());
     options.retention = Some(2 * DAY);
     options.segment_len = crate::wal::SEGMENT_LEN_MIN;
+    change(&mut options);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let env: Arc<dyn Env> = Arc::clone(clock) as Arc<dyn Env>;
     Store::open(disk, env, options).unwrap().0
@@ -103,4 +109,32 @@ fn a_wrong_clock_does_not_delete_history() {
     clock.0.store(NOON + 10_000 * DAY, Ordering::Relaxed);
     assert_eq!(store.retention_step(&|_, _| false).unwrap(), Progress::Idle);
     assert_eq!(values(&store, "n1"), [0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn above_the_memory_cap_writes_are_refused_until_rows_have_moved_into_snapshots() {
+    let disk = SimDisk::new(3);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open_with(&disk, &clock, |options| options.memory_cap = Some(8192));
+    let mut accepted = Vec::new();
+    let refusal = loop {
+        let minute = accepted.len();
+        let body = format!(
+            "load,cluster=c,hostname=n1 value={minute} {}\n",
+            NOON - 23 * 3600 + 60 * i64::try_from(minute).unwrap()
+        );
+        match store.write(body.as_bytes(), "", true) {
+            Ok(written) if written.accepted == 0 => panic!("{written:?}"),
+            Ok(_) => accepted.push(f64::from(u32::try_from(minute).unwrap())),
+            Err(refusal) => break refusal,
+        }
+        while store.commit_step() == Progress::Done {}
+    };
+    assert!(matches!(refusal, Unavailable::Memory { used, cap: 8192 } if used > 8192), "{refusal}");
+    assert_eq!(store.ready(), Err(refusal));
+    assert_eq!(values(&store, "n1"), accepted);
+    // The log is far from its bound: memory alone makes the snapshot due.
+    while store.compact_step(false).unwrap() == Progress::Done {}
+    assert_eq!(store.ready(), Ok(()));
+    assert_eq!(values(&store, "n1"), accepted);
 }
