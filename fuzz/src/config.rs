@@ -1,0 +1,44 @@
+//! Configuration files.
+
+use std::io::{Seek as _, Write as _};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use tempfile::NamedTempFile;
+
+/// The one file that is read again and again; in memory, where the machine has that.
+static FILE: LazyLock<Mutex<NamedTempFile>> = LazyLock::new(|| {
+    let file = tempfile::Builder::new().tempfile_in("/dev/shm").or_else(|_| NamedTempFile::new());
+    Mutex::new(file.expect("a temporary file can be made"))
+});
+
+fn load(bytes: &[u8]) -> Result<kymo::config::Loaded, kymo::config::ConfigError> {
+    let mut file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = file.as_file_mut().set_len(0).and_then(|()| {
+        file.as_file_mut().rewind()?;
+        file.as_file_mut().write_all(bytes)
+    });
+    written.expect("a temporary file can be written");
+    kymo::config::load(Some(file.path()), true)
+}
+
+/// The bytes of a configuration file.
+///
+/// Reading is total, and each error has a text; what is accepted and printed is accepted again, without a warning, and
+/// prints the same. Files that name other files are left out: what those are is not in the bytes.
+///
+/// # Panics
+///
+/// Where one of these does not hold.
+pub fn config(data: &[u8]) {
+    // A key may be written with escapes.
+    if data.windows(4).any(|word| word.eq_ignore_ascii_case(b"file")) && data.contains(&b'-') || data.contains(&b'\\') {
+        return;
+    }
+    match load(data) {
+        Ok(loaded) => {
+            let printed = loaded.config.to_json();
+            let again = load(printed.as_bytes()).unwrap_or_else(|error| panic!("is refused: {error}\n{printed}"));
+            assert_eq!(again.config.to_json(), printed, "a printed configuration reads back");
+        }
+        Err(error) => assert!(!error.to_string().is_empty(), "an error has a text"),
+    }
+}

@@ -1,0 +1,192 @@
+//! Query requests, through the whole HTTP face: what a client can send, and what it gets.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request as HttpRequest, StatusCode};
+use hyper_util::rt::TokioIo;
+use kymo::http::{DebugTree, Engine, Freed, Limits, NodeHealth, State, Unavailable, Written, serve};
+use kymo_engine::model::{Answer, Lsn, Query, Request, ResampleAlgo, SeriesError};
+use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+/// The longest body that is tried, in bytes: component ids multiply.
+const BODY_MAX: usize = 16 << 10;
+
+static FACE: LazyLock<Mutex<Face>> = LazyLock::new(|| Mutex::new(Face::new()));
+
+/// A server with one client.
+struct Face {
+    runtime: Runtime,
+    address: SocketAddr,
+    seen: Arc<Mutex<Option<Request>>>,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Face {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a thread can be started");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("the loopback has a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let seen = Arc::default();
+        let engine = Arc::new(Watch { seen: Arc::clone(&seen) });
+        let state = State { engine, jwt_public_key: None, clock: Arc::new(|| 0) };
+        runtime.spawn(async move { serve(listener, state, Limits::default(), std::future::pending()).await });
+        Self { runtime, address, seen, sender: None }
+    }
+
+    /// Sends a body; returns the status, the answer, and what the engine was asked.
+    fn exchange(&mut self, body: &[u8]) -> (StatusCode, Vec<u8>, Option<Request>) {
+        *lock(&self.seen) = None;
+        // An idle connection may have been closed.
+        let (status, answer) =
+            self.send(body).or_else(|_| self.send(body)).unwrap_or_else(|error| panic!("no whole answer: {error}"));
+        (status, answer, lock(&self.seen).take())
+    }
+
+    fn send(&mut self, body: &[u8]) -> Result<(StatusCode, Vec<u8>), hyper::Error> {
+        let Self { runtime, address, sender, .. } = self;
+        runtime.block_on(async {
+            let mut connection = match sender.take().filter(|sender| !sender.is_closed()) {
+                Some(connection) => connection,
+                None => connect(*address).await?,
+            };
+            connection.ready().await?;
+            let request = HttpRequest::post("/api/query")
+                .header("host", "kymo")
+                .body(Full::new(Bytes::copy_from_slice(body)))
+                .expect("method, path and header are valid");
+            let answer = connection.send_request(request).await?;
+            let status = answer.status();
+            let answer = answer.into_body().collect().await?.to_bytes().to_vec();
+            *sender = Some(connection);
+            Ok((status, answer))
+        })
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, hyper::Error> {
+    let stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.set_nodelay(true).expect("a socket of the loopback has options");
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A store that remembers what it is asked.
+struct Watch {
+    seen: Arc<Mutex<Option<Request>>>,
+}
+
+impl Engine for Watch {
+    fn write(&self, _: &[u8], _: &str, _: bool) -> Result<Written, Unavailable> {
+        Ok(Written::default())
+    }
+
+    fn when_durable(&self, _: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>) {
+        done(Ok(()));
+    }
+
+    fn hosts(&self, _: &str) -> Vec<String> {
+        vec!["a1".to_owned(), "a\"2\u{1}".to_owned()]
+    }
+
+    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
+        lock(&self.seen).get_or_insert_with(|| request.clone());
+        if query.host.is_empty() {
+            return vec![Err(SeriesError::UnknownMetric(query.metric.clone()))];
+        }
+        let (data, from, to) = (vec![0.1, f64::NAN, f64::INFINITY], request.from, request.to);
+        vec![Ok(Answer { data, from, to, resolution: query.resolution, avg: query.scale_by, min: -0.0, max: 1e300 })]
+    }
+
+    fn free(&self, _: &[String], _: i64) -> Result<Freed, Unavailable> {
+        Ok(Freed::default())
+    }
+
+    fn debug(&self, _: &[String]) -> Option<DebugTree> {
+        None
+    }
+
+    fn health(&self, _: &str, _: &str, _: &[String]) -> Option<NodeHealth> {
+        None
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn metrics_text(&self) -> String {
+        String::new()
+    }
+}
+
+/// The body of a query request, sent to a server.
+///
+/// The answer is whole and JSON, with status 200 or 400; it has one result a query; and a request that reached the store
+/// reaches it as the same when it is written again.
+///
+/// # Panics
+///
+/// Where one of these does not hold.
+pub fn query_json(data: &[u8]) {
+    if data.len() > BODY_MAX {
+        return;
+    }
+    let mut face = lock(&FACE);
+    let (status, answer, seen) = face.exchange(data);
+    let answer: Value = serde_json::from_slice(&answer)
+        .unwrap_or_else(|error| panic!("{status} with no JSON: {error}\n{}", answer.escape_ascii()));
+    assert!(matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST), "{status}: {answer}");
+    let Some(request) = seen else { return };
+    assert_eq!(status, StatusCode::OK, "what reached the store is answered");
+    let results = answer["results"].as_array().expect("an answer has results");
+    assert_eq!(results.len(), request.queries.len() + 2 * request.for_all_nodes.len(), "one result a query");
+    let (_, _, again) = face.exchange(json_of(&request).to_string().as_bytes());
+    // As text: the missing value is not equal to itself.
+    assert_eq!(format!("{again:?}"), format!("{:?}", Some(&request)), "an accepted request reads back");
+}
+
+fn json_of(request: &Request) -> Value {
+    json!({
+        "cluster": request.cluster,
+        "queries": request.queries.iter().map(json_of_query).collect::<Vec<_>>(),
+        "for-all-nodes": request.for_all_nodes,
+        "from": request.from,
+        "to": request.to,
+        "with-stats": request.with_stats,
+        "with-data": request.with_data,
+        "with-padding": request.with_padding,
+    })
+}
+
+fn json_of_query(query: &Query) -> Value {
+    let algo = match query.resample_algo {
+        ResampleAlgo::Lttb => "lttb",
+        ResampleAlgo::Average => "average",
+        ResampleAlgo::Simple => "simple",
+    };
+    let mut object = Map::new();
+    object.insert("metric".to_owned(), json!(query.metric));
+    object.insert("host".to_owned(), json!(query.host));
+    object.insert("type-ids".to_owned(), json!(query.component_ids));
+    object.insert("subtype-ids".to_owned(), json!(query.subcomponent_ids));
+    object.insert("aggreg".to_owned(), json!(query.aggregate));
+    object.insert("resolution".to_owned(), json!(query.resolution));
+    object.insert("resample-algo".to_owned(), json!(algo));
+    object.insert("scale-by".to_owned(), json!(query.scale_by));
+    for (key, kind) in [("type", &query.component), ("subtype", &query.subcomponent)] {
+        if let Some(kind) = kind {
+            object.insert(key.to_owned(), json!(kind));
+        }
+    }
+    Value::Object(object)
+}

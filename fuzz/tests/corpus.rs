@@ -1,0 +1,242 @@
+//! Every target holds for its seeds, for all their prefixes and for some mutations of them, on a stable toolchain.
+
+use kymo_fuzz::{TARGETS, Target, samples};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A seed is cut at each of its first so many bytes.
+const CUTS: usize = 4096;
+/// So often each seed is mutated.
+const MUTATIONS: u64 = 300;
+
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target)
+}
+
+/// The seeds of a target by path, in a fixed order. Writes those that can be made and are missing.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = folder(target);
+    fs::create_dir_all(&folder).expect("the folder of seeds");
+    for (name, bytes) in made(target) {
+        if let Ok(mut file) = File::create_new(folder.join(name)) {
+            file.write_all(&bytes).expect("a seed is written");
+        }
+    }
+    let entries = fs::read_dir(&folder).expect("the folder of seeds").map_while(Result::ok);
+    let seed = |path: PathBuf| (path.display().to_string(), fs::read(path).expect("a seed is read"));
+    let mut seeds: Vec<_> = entries.map(|entry| seed(entry.path())).collect();
+    seeds.sort();
+    assert!(!seeds.is_empty(), "{target} has seeds");
+    seeds
+}
+
+/// What the seeds of a target are made of.
+fn made(target: &str) -> Vec<(String, Vec<u8>)> {
+    match target {
+        "decode" => lines(),
+        "segment" => vec![named("valid", samples::segment().bytes)],
+        "manifest" => vec![named("valid", samples::manifest())],
+        "snapshot" => vec![named("valid", samples::snapshot())],
+        "replay_mutated" => edits(),
+        "query_json" => queries(),
+        "config" => configurations(),
+        _ => panic!("{target} is no target"),
+    }
+}
+
+fn named(name: &str, bytes: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
+    (name.to_owned(), bytes.into())
+}
+
+fn recording(path: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/ccms").join(path)).expect("a recording")
+}
+
+/// Bodies behind their three option bytes.
+fn lines() -> Vec<(String, Vec<u8>)> {
+    const LINES: &str = "cpu_load,cluster=alpha,hostname=a1,type=node value=1.5 1700000000\n\
+        # a comment\r\n\r\nflops_any,host=a1,type=hwthread,type-id=3,stype=x,stype-id=0 value=-0.1e-7 1700000000123456789\n\
+        mem\\ bw,cluster=al\\,pha,hostname=a\\=1 value=3i\n\
+        m,cluster=c,host=h text=\"two\nlines, \\\" quoted\",value=2 60\n\
+        m,cluster=c,host=h value=\"never closed 60\nm,cluster=c,host=h value=inf\nunknown,cluster=c,host=h value=1\n";
+    let whole = |name: &str, body: &[u8]| (name.to_owned(), [b"\0\x40\0", body].concat());
+    let mut seeds = vec![whole("hand", LINES.as_bytes())];
+    for (options, name) in [(1, "short"), (2, "default-cluster"), (3, "both")] {
+        seeds.push((name.to_owned(), [&[options, 0x90, 0], LINES.as_bytes()].concat()));
+    }
+    let load = recording("cases/001-basic-load.body");
+    let ends = load.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at);
+    let end = ends.take_while(|&at| at < 2048).last().expect("a line is shorter") + 1;
+    seeds.push(whole("recorded-basic", &load[..end]));
+    seeds.push(whole("recorded-misaligned", &recording("cases/271-misaligned-load.body")));
+    seeds.push(whole("recorded-health", &recording("cases/311-health-load.body")));
+    seeds
+}
+
+/// Repairs, then edits of six bytes each.
+fn edits() -> Vec<(String, Vec<u8>)> {
+    let edit = |what: u8, at: u16, from: u16, value: u8| {
+        let ([a, b], [c, d]) = (at.to_le_bytes(), from.to_le_bytes());
+        vec![what, a, b, c, d, value]
+    };
+    vec![
+        named("none", [0]),
+        named("flip-value", [vec![0], edit(0, 4400, 0, 1)].concat()),
+        named("flip-and-repair", [vec![0xff], edit(0, 4400, 0, 1), edit(0, 20, 0, 1)].concat()),
+        named("zero-sector", [vec![0], edit(2, 8200, 0, 0)].concat()),
+        named("swap-blocks", [vec![0], edit(4, 4096, 8192, 0), edit(4, 8192, 12_288, 0)].concat()),
+        named("misplaced-and-repair", [vec![4], edit(4, 8192, 4096, 0)].concat()),
+        named("length-field", [vec![2], edit(5, 4104, 0, 0xff)].concat()),
+        named("cut", [vec![0], edit(6, 12_288, 0, 0)].concat()),
+    ]
+}
+
+fn queries() -> Vec<(String, Vec<u8>)> {
+    const ALL: &str = r#"{"Cluster":"alpha","from":1700000000,"to":1700003600,"with-stats":false,"with-data":true,
+        "with-padding":null,"for-all-nodes":["cpu_load","a\u0000b"],"queries":[{"metric":"flops_any","host":"a1",
+        "type":"hwthread","type-ids":["0","1"],"subtype":"x","subtype-ids":["2",null],"aggreg":true,"resolution":120,
+        "resample-algo":"average","scale-by":-2.5e-3},{"metric":"m","hostname":"","scale-by":null},null]} trailing"#;
+    let mut seeds = vec![named("all-keys", ALL), named("null", "null"), named("nested", "[".repeat(300))];
+    let mut paths: Vec<_> = ["002-node-basic", "003-unaligned-range", "018-negative-from", "019-no-from-to"].into();
+    paths.sort_unstable();
+    seeds.extend(paths.into_iter().map(|case| named(case, recording(&format!("cases/{case}.body")))));
+    seeds
+}
+
+fn configurations() -> Vec<(String, Vec<u8>)> {
+    const SMALL: &str = r#"{"metrics":{"m":{"frequency":60,"aggregation":"sum"}},
+        "metric-store":{"retention-in-memory":"1h30m"},"storage":{}}"#;
+    let demo = kymo::config::Config::demo().to_json();
+    vec![named("small", SMALL), named("demo", demo), named("recorded", recording("config.json"))]
+}
+
+/// A generator of numbers that looks random and is always the same.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `end`, which is not zero.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("it is below a usize")
+    }
+}
+
+/// One to four changes: a flipped bit, another byte, a copied or removed piece.
+fn mutate(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
+    for _ in 0..=numbers.below(4) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = numbers.below(bytes.len());
+        let [low, high, ..] = numbers.next().to_le_bytes();
+        match numbers.below(5) {
+            0 => bytes[at] ^= 1 << (low % 8),
+            1 => bytes[at] = low,
+            2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'\n', b'"', b','][usize::from(low % 8)],
+            3 => {
+                let len = usize::from(high).min(bytes.len() - at);
+                let from = numbers.below(bytes.len() - len + 1);
+                bytes.copy_within(from..from + len, at);
+            }
+            _ => drop(bytes.drain(at..(at + usize::from(low % 16)).min(bytes.len()))),
+        }
+    }
+}
+
+/// Runs `target` on its seeds, their prefixes and mutations.
+fn replay(name: &str, target: Target) {
+    for (number, (seed, bytes)) in (0_u64..).zip(seeds(name)) {
+        replay_seed(&format!("{name} fails on {seed}"), target, &bytes, number);
+    }
+}
+
+/// Runs `target` on one seed, its prefixes and mutations; a failure names the bytes.
+fn replay_seed(failure: &str, target: Target, bytes: &[u8], number: u64) {
+    let run = |what: &str, bytes: &[u8]| {
+        let is_good = std::panic::catch_unwind(|| target(bytes)).is_ok();
+        assert!(is_good, "{failure} {what}: b\"{}\"", bytes.escape_ascii());
+    };
+    run("as it is", bytes);
+    for cut in 0..bytes.len().min(CUTS) {
+        run(&format!("cut at {cut}"), &bytes[..cut]);
+    }
+    for mutation in 0..MUTATIONS {
+        let mut bytes = bytes.to_vec();
+        mutate(&mut bytes, &mut Numbers(number << 32 | mutation));
+        run(&format!("in mutation {mutation}"), &bytes);
+    }
+}
+
+macro_rules! targets {
+    ($($test:ident $target:ident),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            replay(stringify!($target), kymo_fuzz::$target);
+        })*
+
+        #[test]
+        fn every_target_has_a_test_and_a_fuzzer() {
+            let tested = [$(stringify!($target)),*];
+            assert_eq!(TARGETS.map(|(name, _)| name), tested);
+            for target in tested.into_iter().chain(["canary"]) {
+                let fuzzer = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz_targets/{target}.rs"));
+                assert!(fs::read_to_string(fuzzer).unwrap().contains(&format!("kymo_fuzz::{target}(data)")));
+            }
+        }
+    };
+}
+
+targets! {
+    lines_give_one_verdict_each_however_they_are_cut decode,
+    segments_replay_whatever_their_bytes segment,
+    manifests_that_are_accepted_read_back manifest,
+    snapshots_that_verify_can_be_read snapshot,
+    an_edited_segment_gives_what_was_written_or_nothing replay_mutated,
+    query_requests_are_answered_whatever_their_bytes query_json,
+    configurations_that_are_accepted_print_and_read_back config,
+}
+
+#[test]
+fn valid_seeds_are_accepted() {
+    use kymo_engine::disk::Region;
+    use kymo_engine::format::{manifest::Manifest, segment::Segment};
+    let segment = samples::segment();
+    assert!(Segment::check(&segment.bytes, segment.bytes.len() as u64).is_ok());
+    assert_eq!(segment.frames.len(), 4);
+    assert!(Manifest::check(&samples::manifest()).is_ok());
+    let snapshot = kymo_engine::snapshot::Snapshot::open_unlisted(Region::copy_of(&samples::snapshot())).unwrap();
+    assert_eq!((snapshot.host_count(), snapshot.stripe_count()), (2, 6));
+    assert!(snapshot.verify().all(|piece| piece.is_ok()));
+}
+
+#[test]
+fn seeds_are_small() {
+    let sizes = TARGETS.iter().flat_map(|(target, _)| seeds(target)).map(|(_, bytes)| bytes.len());
+    assert!(sizes.sum::<usize>() < 300 << 10);
+}
+
+#[test]
+fn the_canary_lets_other_bytes_pass() {
+    for bytes in [&b""[..], b"kym", b"kyme", b"Kymo"] {
+        kymo_fuzz::canary(bytes);
+    }
+}
+
+#[test]
+#[should_panic(expected = "the canary was found")]
+fn the_canary_fails_when_it_is_found() {
+    kymo_fuzz::canary(b"kymograph");
+}
+
+#[test]
+#[should_panic(expected = "canary fails on a seed in mutation")]
+fn a_replay_finds_the_canary_one_bit_away() {
+    replay_seed("canary fails on a seed", kymo_fuzz::canary, b"kymn", 0);
+}
