@@ -24,7 +24,7 @@ const FAN_IN: Range<usize> = 12..64;
 /// A merge joins files whose lengths differ by at most this factor a tier.
 const TIER: u64 = 8;
 /// Length of the files of the lowest tier, in bytes.
-const TIER_BASE: u64 = 1 << 20;
+const TIER_BASE: u64 = 64 << 10;
 /// Partitions that one call of the retention drops at most: a wrong clock must not delete history at once.
 const DROPS: usize = 3;
 
@@ -469,9 +469,12 @@ fn choose(layers: &Layers, sealed_before: i64) -> Option<Range<usize>> {
         }
         let tier = |loaded: &Loaded| (loaded.live.file_len / TIER_BASE).max(1).ilog(TIER);
         for highest in 0..16 {
-            let alike = partition.iter().rev().take_while(|loaded| tier(loaded) <= highest).count();
-            if alike >= FAN_IN.start {
-                let first = end - alike;
+            let newest = partition.iter().rev().take_while(|loaded| tier(loaded) <= highest);
+            // What was merged before is not written again for the sake of a few small ones: a tier has to be full.
+            let (count, full) =
+                newest.fold((0, 0), |(count, full), loaded| (count + 1, full + usize::from(tier(loaded) == highest)));
+            if full >= FAN_IN.start {
+                let first = end - count;
                 return Some(first..end.min(first + FAN_IN.end));
             }
         }

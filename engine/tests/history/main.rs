@@ -1,0 +1,15 @@
+//! The history of a store: what snapshots, merges, frees, retention and restarts make of what was written.
+//!
+//! * `metamorphic`: none of them, in any order and cut off anywhere, changes an answer beyond what the model says.
+//! * `damage`: a small data directory with every byte of its snapshots flipped, cut off or exchanged.
+//! * `counters`: what a day of a host costs on the disk, and what a series costs in memory.
+//! * `fixtures`: data directories of earlier versions are read as they were written.
+//!
+//! All go through `lab` (the steps of a store called by hand, on a simulated disk) and `model` (the naive one).
+
+mod counters;
+mod damage;
+mod fixtures;
+mod lab;
+mod metamorphic;
+mod model;
