@@ -58,10 +58,16 @@ fn verdicts(body: &[u8], context: &Context<'_>, scratch: &mut Scratch) -> Vec<Ve
     let decoded = decode::decode(body, &METRICS, context, scratch, &mut sink);
     assert_eq!(decoded.points, sink.points, "points are counted as they are handed on");
     assert_eq!(decoded.lines(), sink.verdicts.len() as u64, "each line has one verdict");
-    let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    let lines = body.split(|&byte| byte == b'\n').filter(|line| says_something(line)).count();
     assert!(sink.verdicts.len() <= lines, "no line has two verdicts");
     assert!(sink.verdicts.is_sorted_by(|a, b| a.line() < b.line()), "verdicts come in the order of the lines");
     sink.verdicts
+}
+
+/// Whether a line is neither blank nor a comment. Spaces alone are blank; other white space is a line that is refused.
+fn says_something(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    !matches!(line.iter().find(|&&byte| byte != b' '), None | Some(b'#'))
 }
 
 /// A body of line protocol behind three bytes: options, and where the body is cut.

@@ -108,7 +108,7 @@ fn heap_per_series(missing_of_100: i64) -> f64 {
     let stats = store.stats();
     #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
     let (bytes, series) = (stats.names_bytes as f64, stats.series as f64);
-    println!("{missing_of_100} of 100 lines missing: {:.1} bytes a series", bytes / series);
+    eprintln!("{missing_of_100} of 100 lines missing: {:.1} bytes a series", bytes / series);
     bytes / series
 }
 

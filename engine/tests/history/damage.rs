@@ -168,13 +168,16 @@ fn a_snapshot_whose_tail_is_zero_is_never_read_as_values() {
     }
 }
 
+/// The content of each file.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 #[test]
 fn missing_swapped_and_foreign_snapshots_are_refused_by_name() {
     let (lab, files) = directory(1);
     let (other_lab, of_other) = directory(77);
     drop(other_lab);
     let paths: Vec<PathBuf> = snapshots(&files).into_iter().cloned().collect();
-    let with = |change: &dyn Fn(&mut BTreeMap<PathBuf, Vec<u8>>), path: &PathBuf, told: &str| {
+    let with = |change: &dyn Fn(&mut Files), path: &PathBuf, told: &str| {
         let mut files = files.clone();
         change(&mut files);
         assert_eq!(judge(&lab.of_files(&files), path, &BTreeMap::new(), told), Outcome::Refused, "{told}");

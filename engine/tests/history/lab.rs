@@ -66,7 +66,7 @@ pub(crate) fn options(directory: impl Into<PathBuf>) -> Options {
     let mut options = Options::new(directory, Metrics::new(METRICS.iter().map(metric).collect()).unwrap());
     options.segment_len = kymo_engine::wal::SEGMENT_LEN_MIN;
     options.log_bound = 4096;
-    options.owner = "the test".to_owned();
+    "the test".clone_into(&mut options.owner);
     options
 }
 

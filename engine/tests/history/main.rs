@@ -7,6 +7,8 @@
 //!
 //! All go through `lab` (the steps of a store called by hand, on a simulated disk) and `model` (the naive one).
 
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, not the functions that they share")]
+
 mod counters;
 mod damage;
 mod fixtures;

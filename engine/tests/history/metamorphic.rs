@@ -136,11 +136,10 @@ impl Run {
             return;
         }
         // The newest sample ended at most a slot after the clock of the store, as it is seen here: days tell the same.
-        let newest = self
-            .model
-            .values
-            .iter()
-            .flat_map(|((_, metric, _), slots)| slots.keys().next_back().map(|&time| time + frequency(metric) / 2));
+        let newest =
+            self.model.values.iter().filter_map(|((_, metric, _), slots)| {
+                slots.keys().next_back().map(|&time| time + frequency(metric) / 2)
+            });
         let Some(newest) = newest.max() else { return };
         let limit = self.lab.clock.unix_now().min(newest) - RETENTION;
         self.expiring = self.model.days(EXEMPT).into_iter().filter(|day| (day + 1) * DAY <= limit).collect();
@@ -302,7 +301,7 @@ fn questions() -> Vec<Question> {
 /// Samples on the grids: of now, late, several in a row, some of them twice.
 fn samples(chance: &mut Chance, now: i64) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for _ in 0..1 + chance.below(4) {
+    for _ in 0..=chance.below(4) {
         let (metric, ..) = chance.pick(&METRICS);
         let step = frequency(metric);
         let newest = now.div_euclid(step) * step;
