@@ -24,8 +24,8 @@ const RAW_LEN: u64 = 16 << 20;
 const WINDOW: i64 = 10 * 365 * 86_400;
 
 /// A store with the threads that a server has for it, and a raw file beside it.
-struct Bed {
-    store: Arc<Store>,
+pub(crate) struct Bed {
+    pub(crate) store: Arc<Store>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     minute: u32,
@@ -35,7 +35,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(disk: &Arc<dyn Disk>) -> Self {
+    pub(crate) fn new(disk: &Arc<dyn Disk>) -> Self {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory is made");
         let mut options = Options::new(directory.path().join("store"), metrics());
         (options.late_window, options.skew) = (WINDOW, WINDOW);
@@ -72,7 +72,7 @@ impl Bed {
     }
 
     /// Each writer sends this many bodies, one after the other; returns all latencies.
-    fn write(&mut self, writers: u32, bodies: u64) -> Vec<Duration> {
+    pub(crate) fn write(&mut self, writers: u32, bodies: u64) -> Vec<Duration> {
         let minutes = self.minute..self.minute + u32::try_from(bodies).expect("a bench is short");
         self.minute = minutes.end;
         let store = &*self.store;

@@ -4,14 +4,17 @@
 //! `cargo bench` runs all of them, `cargo bench -- commit` those whose name contains a word. Without `--bench`, as
 //! `cargo test --benches` calls it, everything runs once on a small workload.
 
+mod busy;
 mod commit;
 mod compare;
 mod decode;
 mod env;
+mod history;
 mod ingest;
 mod null_disk;
 mod query;
 mod replay;
+mod scan;
 mod workload;
 
 use criterion::Criterion;
@@ -21,7 +24,10 @@ fn main() {
     decode::bench(&mut criterion);
     ingest::bench(&mut criterion);
     commit::bench(&mut criterion);
+    busy::bench(&mut criterion);
     replay::bench(&mut criterion);
+    history::bench(&mut criterion);
+    scan::bench(&mut criterion);
     query::bench(&mut criterion);
     criterion.final_summary();
 }

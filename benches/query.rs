@@ -1,8 +1,9 @@
 //! The four shapes of queries that a front end sends, on six hours of 84 hosts, against the same points in plain
-//! columns that are added up and looked through.
+//! columns that are added up and looked through: all of it in the head, and all of it in mapped snapshots.
 
 use crate::compare::{Figure, compare};
 use crate::env::{scale, time};
+use crate::history::History;
 use crate::ingest::Ingest;
 use crate::workload::{self, CLUSTER, NODE_METRICS, SplitMix, THREAD_METRICS, host_name};
 use criterion::{Criterion, SamplingMode};
@@ -11,6 +12,7 @@ use kymo_engine::store::Store;
 use std::cell::OnceCell;
 use std::hint::black_box;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// What is asked, and how much of the plain columns answers it.
 struct Shape {
@@ -109,23 +111,35 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         },
         Shape { id: "Q4 all hosts, metric, 1 h", request: all_hosts, answers: size.hosts, children: 1, minutes: hour },
     ];
-    let mut group = criterion.benchmark_group("query");
+    let (in_head, in_snapshots) = (OnceCell::new(), OnceCell::new());
+    let head = || -> &Store { &in_head.get_or_init(|| fill(size)).store };
+    let snapshots = || -> &Store { in_snapshots.get_or_init(|| Snapshots::write(size)).store() };
+    compare_shapes(criterion, "query", &shapes, size, &head);
+    compare_shapes(criterion, "query of snapshots", &shapes, size, &snapshots);
+}
+
+fn compare_shapes<'a>(
+    criterion: &mut Criterion,
+    name: &str,
+    shapes: &[Shape],
+    size: Size,
+    store: &dyn Fn() -> &'a Store,
+) {
+    let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(3));
-    let filled = OnceCell::new();
-    for shape in &shapes {
+    for shape in shapes {
         let setup = || {
-            let ingest: &Ingest = filled.get_or_init(|| fill(size));
             let len = shape.answers * shape.children * shape.minutes;
-            (ingest, (0..len).map(f64::from).collect::<Vec<f64>>(), SplitMix(0))
+            (store(), (0..len).map(f64::from).collect::<Vec<f64>>(), SplitMix(0))
         };
         compare(&mut group, shape.id, Figure::Latency, &["plain columns"], setup, |state, iterations, times| {
-            let (ingest, columns, random) = state;
+            let (store, columns, random) = state;
             let mut total = Duration::ZERO;
             for _ in 0..iterations {
                 let request = (shape.request)(random, size);
                 let answering = time(|| {
-                    black_box(answer(&ingest.store, &request, shape.answers));
+                    black_box(answer(store, &request, shape.answers));
                 });
                 times.add(0, answering);
                 times.add(1, time(|| plain(black_box(columns), shape)));
@@ -144,4 +158,23 @@ fn fill(size: Size) -> Ingest {
         ingest.write();
     }
     ingest
+}
+
+/// A store that was closed and opened again: nothing is in the head.
+struct Snapshots {
+    store: Store,
+    _directory: TempDir,
+}
+
+impl Snapshots {
+    fn write(size: Size) -> Self {
+        let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory is made");
+        let history = History::of(size.hosts, size.minutes).at(directory.path());
+        history.write();
+        Self { store: history.open().0, _directory: directory }
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
 }
