@@ -6,7 +6,7 @@
 use crate::compare::{Figure, compare};
 use crate::env::{SetClock, is_test, scale, time};
 use crate::ingest::Ingest;
-use crate::workload::{self, SERIES, metrics};
+use crate::workload::{self, SERIES, Senders, metrics};
 use criterion::{Criterion, SamplingMode};
 use kymo_engine::disk::{self, Disk, IoKind};
 use kymo_engine::paths::Paths;
@@ -26,13 +26,15 @@ pub(crate) struct History {
     minutes: u32,
     /// Minutes in the log.
     tail: u32,
+    /// Whether its days are over, and one file each.
+    is_sealed: bool,
 }
 
 impl History {
     /// Without a log, in a place that it keeps.
     pub(crate) fn of(hosts: u32, minutes: u32) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{hosts}-{minutes}"));
-        Self { directory, hosts, minutes, tail: 0 }
+        Self { directory, hosts, minutes, tail: 0, is_sealed: false }
     }
 
     /// In another place.
@@ -48,6 +50,12 @@ impl History {
     /// The hours of 200,000 series that are looked through.
     pub(crate) fn hours() -> Self {
         Self::of(scale(HOSTS, 3), scale(240, 4))
+    }
+
+    /// As it is some days later.
+    pub(crate) fn sealed(self) -> Self {
+        let directory = format!("history-{}-{}-sealed", self.hosts, self.minutes);
+        Self { directory: self.directory.with_file_name(directory), is_sealed: true, ..self }
     }
 
     /// Hosts times minutes: what each series of a host has a value of.
@@ -86,6 +94,23 @@ impl History {
         if self.tail == 0 {
             ingest.store.close().expect("there is space");
         }
+        drop(ingest);
+        if self.is_sealed {
+            self.seal();
+        }
+    }
+
+    /// Lets days pass until all that was written is out of the late window, and merges it.
+    fn seal(&self) {
+        let later = self.minutes + 3 * 24 * 60;
+        let clock = Arc::new(SetClock::at(workload::time(later)));
+        let (store, _) = Store::open(disk(), clock, self.options()).expect("the store opens");
+        let mut body = Vec::new();
+        Senders::default().node_body(0, later, &mut body);
+        store.write(&body, "", true).expect("the log takes rows");
+        while store.commit_step() == Progress::Done {}
+        while store.compact_step(false).expect("there is space") == Progress::Done {}
+        store.close().expect("there is space");
     }
 
     fn options(&self) -> Options {

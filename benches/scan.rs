@@ -1,4 +1,4 @@
-//! Looking through all mapped columns of some hours of 200,000 series (sum, minimum, maximum, count of what is not
+//! Looking through all mapped columns of hours of 200,000 series, merged by day (sum, minimum, maximum, count of what is not
 //! missing), against reading as many bytes of memory on the same core.
 
 use crate::compare::{Figure, compare};
@@ -117,7 +117,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scan");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(3));
-    let setup = || Mapped::open(&History::hours().make().directory);
+    let setup = || Mapped::open(&History::hours().sealed().make().directory);
     let minutes = u64::from(History::hours().host_minutes());
     let figure = Figure::Rate { unit: "value", count: minutes * u64::from(SERIES) };
     compare(&mut group, "mapped columns", figure, &["memory read"], setup, |mapped, iterations, times| {
