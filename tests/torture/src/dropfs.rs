@@ -1,0 +1,308 @@
+//! The file system of `volatile.rs` behind a mount point.
+//!
+//! The kernel keeps pages of files until they are forgotten on purpose, as it does above a real disk: after a failed
+//! sync it goes on reading what is not there.
+
+use crate::Failure;
+use crate::mounts::unmount;
+use crate::random::Random;
+use crate::volatile::{Node, ROOT, Trouble, Volatile};
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, WriteFlags,
+};
+use rustix::fs::OFlags;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+/// Nothing but pages is kept in the kernel.
+const TTL: Duration = Duration::ZERO;
+
+/// A mounted file system, unmounted with the value.
+#[derive(Debug)]
+pub(crate) struct DropFs {
+    disk: Arc<Mutex<Volatile>>,
+    at: PathBuf,
+    session: BackgroundSession,
+}
+
+impl Drop for DropFs {
+    fn drop(&mut self) {
+        unmount(&self.at);
+    }
+}
+
+impl DropFs {
+    pub(crate) fn mount(at: &Path) -> Result<Self, Failure> {
+        let disk = Arc::new(Mutex::new(Volatile::new()));
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::FSName("kymo-dropfs".to_owned())];
+        let session = fuser::spawn_mount(Face(Arc::clone(&disk)), at, &config)?;
+        Ok(Self { disk, at: at.to_owned(), session })
+    }
+
+    pub(crate) fn disk(&self) -> MutexGuard<'_, Volatile> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts the power of a file system that nobody uses any more: the process was killed before.
+    pub(crate) fn cut_power(&self, random: &mut Random) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while self.disk().open > 0 {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err("files stay open after their process was killed".into());
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        self.forget_pages();
+        self.disk().cut_power(random);
+        Ok(())
+    }
+
+    /// Makes the kernel forget what it has read and written.
+    pub(crate) fn forget_pages(&self) {
+        let numbers = self.disk().numbers();
+        let notifier = self.session.notifier();
+        for number in numbers {
+            // The kernel need not know the file.
+            notifier.inval_inode(INodeNo(number), 0, 0).ok();
+        }
+    }
+
+    /// Makes this trouble from now on.
+    pub(crate) fn order(&self, troubles: Vec<Trouble>) {
+        self.disk().order(troubles);
+    }
+}
+
+#[derive(Debug)]
+struct Face(Arc<Mutex<Volatile>>);
+
+impl Face {
+    fn disk(&self) -> MutexGuard<'_, Volatile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn attributes(number: u64, node: &Node) -> FileAttr {
+    let (kind, size) = match node {
+        Node::File(file) => (FileType::RegularFile, file.len() as u64),
+        Node::Directory(_) => (FileType::Directory, 0),
+    };
+    FileAttr {
+        ino: INodeNo(number),
+        size,
+        blocks: size.div_ceil(512),
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: 0o755,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn errno(errno: rustix::io::Errno) -> Errno {
+    Errno::from_i32(errno.raw_os_error())
+}
+
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+fn done(result: Result<(), rustix::io::Errno>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+impl Filesystem for Face {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let disk = self.disk();
+        let found = disk.lookup(parent.into(), name);
+        match found.and_then(|number| Some((number, disk.node(number)?))) {
+            Some((number, node)) => reply.entry(&TTL, &attributes(number, node), Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.disk().node(number.into()) {
+            Some(node) => reply.attr(&TTL, &attributes(number.into(), node)),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        size: Option<u64>,
+        _: Option<fuser::TimeOrNow>,
+        _: Option<fuser::TimeOrNow>,
+        _: Option<std::time::SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<std::time::SystemTime>,
+        _: Option<std::time::SystemTime>,
+        _: Option<std::time::SystemTime>,
+        _: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mut disk = self.disk();
+        if let Some(size) = size
+            && let Err(error) = disk.set_len(number.into(), place(size))
+        {
+            return reply.error(errno(error));
+        }
+        match disk.node(number.into()) {
+            Some(node) => reply.attr(&TTL, &attributes(number.into(), node)),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        let mut disk = self.disk();
+        match disk.make(parent.into(), name, false) {
+            Ok(number) => {
+                disk.open += 1;
+                let node = Node::File(crate::volatile::File::default());
+                let attributes = attributes(number, &node);
+                reply.created(&TTL, &attributes, Generation(0), FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        let mut disk = self.disk();
+        match disk.make(parent.into(), name, true) {
+            Ok(number) => match disk.node(number) {
+                Some(node) => reply.entry(&TTL, &attributes(number, node), Generation(0)),
+                None => reply.error(Errno::ESTALE),
+            },
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        done(self.disk().unlink(parent.into(), name), reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if parent != new_parent {
+            return reply.error(Errno::EXDEV);
+        }
+        done(self.disk().rename(parent.into(), name, new_name), reply);
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.disk().open += 1;
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let mut disk = self.disk();
+        disk.open = disk.open.saturating_sub(1);
+        reply.ok();
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.disk().read(number.into(), place(offset), place(size.into())) {
+            Ok(bytes) => reply.data(bytes),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // The kernel hands on here what a write asks for beyond what its file does.
+        let durable = OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(OFlags::DSYNC);
+        match self.disk().write(number.into(), place(offset), data, durable) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or_default()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn fsync(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        done(self.disk().sync(number.into()), reply);
+    }
+
+    fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        done(self.disk().sync_directory(number.into()), reply);
+    }
+
+    fn readdir(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let disk = self.disk();
+        for (index, (name, entry)) in (1..).zip(disk.list(number.into())).skip(place(offset)) {
+            let kind = match disk.node(entry) {
+                Some(Node::Directory(_)) => FileType::Directory,
+                _ => FileType::RegularFile,
+            };
+            if reply.add(INodeNo(entry), index, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let blocks = 1 << 20;
+        reply.statfs(blocks, blocks, blocks, ROOT << 20, ROOT << 20, 4096, 255, 4096);
+    }
+}
