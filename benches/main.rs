@@ -15,9 +15,9 @@ mod null_disk;
 mod query;
 mod replay;
 mod scan;
-mod workload;
 
 use criterion::Criterion;
+use kymo::bench::workload;
 
 fn main() {
     let mut criterion = Criterion::default().without_plots().configure_from_args();

@@ -1,7 +1,9 @@
 //! The server around `kymo-engine`: command line, configuration, HTTP. A library only so that tests reach its parts.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
+mod client;
 pub mod config;
 pub mod demo;
 pub mod http;

@@ -1,8 +1,8 @@
 //! The program `kymo`.
 #![forbid(unsafe_code)]
 
-use kymo::cli::args::{self, Command};
-use kymo::{serve, tools};
+use kymo::cli::args::{self, Bench, Command};
+use kymo::{bench, serve, tools};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,6 +17,15 @@ fn main() -> ExitCode {
             tools::backup(&directory, &destination, json).map_err(Into::into)
         }
         Command::Estimate { shape, json } => tools::estimate(&shape, json).map_err(Into::into),
+        Command::Bench(what) => match what {
+            Bench::Config { directory } => {
+                bench::print_config(&directory);
+                Ok(())
+            }
+            Bench::Write { load, shape } => bench::write(&load, shape).map_err(Into::into),
+            Bench::Restart(restart) => bench::restart(&restart).map_err(Into::into),
+            Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),
+        },
         Command::Version => {
             serve::print(&args::version());
             Ok(())

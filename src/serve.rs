@@ -1,5 +1,6 @@
 //! What the commands do: the server's life from the configuration to a clean stop, and the small commands beside it.
 
+use crate::bench::BenchError;
 use crate::cli::args::Serve;
 use crate::config::{self, Config, ConfigError, Durability, IoKind};
 use crate::demo;
@@ -36,6 +37,9 @@ pub enum ServeError {
     /// The store does not close as it should; what was acknowledged is on the device.
     #[error("{0}")]
     Close(#[from] JobError),
+    /// The load tool has no figure.
+    #[error("{0}")]
+    Bench(#[from] BenchError),
     /// A tool failed, or found damage.
     #[error("{0}")]
     Tool(#[from] ToolError),

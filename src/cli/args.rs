@@ -3,6 +3,10 @@
 //! The grammar is clap's, with one step before it: the predecessor's flags are Go's (`-config x`, `-dev=true`), so
 //! flags with one dash are rewritten to two, for every flag that `serve` has. Owns no behaviour; it never prints.
 
+mod bench;
+
+pub use bench::Bench;
+
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -62,6 +66,8 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
+    /// Load a running server.
+    Bench(Bench),
     /// Print [`version`] and end.
     Version,
 }
@@ -215,6 +221,9 @@ enum Sub {
     /// Say what heap, page cache, disk and log a store will need
     #[command(after_help = EXIT_CODES)]
     Estimate(EstimateArgs),
+    /// Load a running server with the metrics of a cluster and say how fast it is and what it costs
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Bench(bench::BenchSub),
     /// Set damaged parts of a store aside so that it opens again; what is lost is recorded and stays visible
     #[command(after_help = EXIT_CODES)]
     Salvage {
@@ -325,6 +334,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
         Cli { command: Some(Sub::Backup { directory, destination, json }), .. } => {
             Ok(Command::Backup { directory, destination, json })
         }
+        Cli { command: Some(Sub::Bench(sub)), .. } => Ok(sub.into()),
         Cli { command: Some(Sub::Estimate(args)), .. } => {
             let EstimateArgs { hosts, series, interval, retention, f32_share, json } = args;
             let shape = Shape { f32_share, ..Shape::new(hosts, series, interval, retention.as_secs()) };

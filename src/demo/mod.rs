@@ -1,10 +1,9 @@
 //! The demo: a small synthetic cluster that writes through the real HTTP endpoint, two hours of history first.
 
-mod client;
 mod cluster;
 
+use crate::client::{Client, Target};
 use crate::serve::print;
-use client::Client;
 use cluster::Cluster;
 use kymo_engine::env::{Env as _, System};
 use kymo_engine::model::Metrics;
@@ -23,31 +22,32 @@ const HISTORY: i64 = 2 * 3600;
 pub fn run(addr: SocketAddr, metrics: &Metrics) -> io::Result<()> {
     let env = System::default();
     let cluster = Cluster::new(metrics);
+    let target = Target::new(addr, "POST", &format!("/api/write?cluster={CLUSTER}"));
     let mut client = Client::connect(addr)?;
     let now = env.unix_now();
     let mut next = now - now.rem_euclid(INTERVAL) - HISTORY;
     let mut samples = 0;
     while next <= now {
-        samples += write(&mut client, &cluster, next)?;
+        samples += write(&mut client, &target, &cluster, next)?;
         next += INTERVAL;
     }
     introduce(&mut client, addr, samples, now)?;
     loop {
         let wait = u64::try_from(next - env.unix_now()).unwrap_or(0);
         std::thread::sleep(Duration::from_secs(wait));
-        write(&mut client, &cluster, next)?;
+        write(&mut client, &target, &cluster, next)?;
         next += INTERVAL;
     }
 }
 
 /// Writes one minute of all hosts, a request a host as collectors do.
-fn write(client: &mut Client, cluster: &Cluster, time: i64) -> io::Result<usize> {
+fn write(client: &mut Client, target: &Target, cluster: &Cluster, time: i64) -> io::Result<usize> {
     let mut samples = 0;
     for host in 0..cluster::HOSTS.len() {
         let (body, lines) = cluster.lines(host, time);
-        let answer = client.request("POST", &format!("/api/write?cluster={CLUSTER}"), &body)?;
+        let answer = client.request(target, body.as_bytes())?;
         if answer.status != 200 {
-            return Err(io::Error::other(format!("the write was answered {}: {}", answer.status, answer.body)));
+            return Err(io::Error::other(format!("the write was answered {}: {}", answer.status, answer.text())));
         }
         samples += lines;
     }
@@ -61,7 +61,7 @@ fn introduce(client: &mut Client, addr: SocketAddr, samples: usize, now: i64) ->
     let query = format!(
         r#"{{"cluster":"{CLUSTER}","from":{from},"to":{now},"queries":[{{"metric":"flops_any","host":"{host}"}}]}}"#
     );
-    let answer = client.request("POST", "/api/query", &query)?;
+    let answer = client.request(&Target::new(addr, "POST", "/api/query"), query.as_bytes())?;
     print(&format!(
         "kymo demo on http://{addr}: {samples} samples of the last two hours are stored and synced, \
          one a minute and series follows.\n\n\
@@ -70,7 +70,7 @@ fn introduce(client: &mut Client, addr: SocketAddr, samples: usize, now: i64) ->
          Write a sample of your own:\n  \
          curl -i 'http://{addr}/api/write?cluster={CLUSTER}' --data-binary 'cpu_load,hostname=mine,type=node value=1.5'\n\n\
          The first of them, answered:\n{}\n",
-        answer.body.trim_end()
+        answer.text()
     ));
     Ok(())
 }

@@ -5,7 +5,7 @@
 mod backup;
 mod estimate;
 mod inspect;
-mod out;
+pub(crate) mod out;
 mod verify;
 
 pub use backup::backup;

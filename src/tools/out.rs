@@ -3,14 +3,14 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 /// Stdout, buffered.
-pub(super) type Out = BufWriter<StdoutLock<'static>>;
+pub(crate) type Out = BufWriter<StdoutLock<'static>>;
 
-pub(super) fn stdout() -> Out {
+pub(crate) fn stdout() -> Out {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
 /// What is left when a reader who has gone is no error.
-pub(super) fn unless_closed(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn unless_closed(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
@@ -18,18 +18,18 @@ pub(super) fn unless_closed(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// A JSON object that is written field by field.
-pub(super) struct Object<'a, W: Write> {
+pub(crate) struct Object<'a, W: Write> {
     out: &'a mut W,
     has_field: bool,
 }
 
 impl<'a, W: Write> Object<'a, W> {
-    pub(super) fn begin(out: &'a mut W) -> io::Result<Self> {
+    pub(crate) fn begin(out: &'a mut W) -> io::Result<Self> {
         out.write_all(b"{")?;
         Ok(Self { out, has_field: false })
     }
 
-    pub(super) fn field(&mut self, name: &str, value: impl serde::Serialize) -> io::Result<()> {
+    pub(crate) fn field(&mut self, name: &str, value: impl serde::Serialize) -> io::Result<()> {
         let comma = if self.has_field { "," } else { "" };
         self.has_field = true;
         write!(self.out, "{comma}{}:", serde_json::to_string(name)?)?;
@@ -37,13 +37,13 @@ impl<'a, W: Write> Object<'a, W> {
         Ok(())
     }
 
-    pub(super) fn end(self) -> io::Result<()> {
+    pub(crate) fn end(self) -> io::Result<()> {
         self.out.write_all(b"}")
     }
 }
 
 /// A field of a CSV line, quoted where it must be (RFC 4180).
-pub(super) fn csv_field(field: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn csv_field(field: &str) -> std::borrow::Cow<'_, str> {
     if field.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\"")).into()
     } else {
@@ -53,7 +53,7 @@ pub(super) fn csv_field(field: &str) -> std::borrow::Cow<'_, str> {
 
 /// Bytes as a person reads them.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if value < 1000.0 {

@@ -1,6 +1,7 @@
 //! The server as its users see it: a real `kymo` process, real sockets, real files.
 //!
 //! * `recordings`: the predecessor's recorded answers; what differs stands in `docs/compatibility.md`.
+//! * `bench`: the load tool counts what it did.
 //! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
 //! * `cli`: exit codes, messages, salvage, clean stops.
 //! * `limits`: cut bodies, huge bodies, many clients.
@@ -13,6 +14,7 @@
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
 //! tests can run at once.
 
+mod bench;
 mod cli;
 mod clock;
 mod compare;
