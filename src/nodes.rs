@@ -1,14 +1,9 @@
 //! Which hosts the retention spares: those of running jobs, as cc-backend tells.
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// The whole request may take this long, as with the predecessor.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +16,7 @@ pub(crate) type UsedNodes = HashMap<String, HashSet<String>>;
 /// Where to ask, and with which token.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeProvider {
+    client: Client,
     url: String,
     token: Option<String>,
 }
@@ -29,22 +25,20 @@ pub(crate) struct NodeProvider {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum NodesError {
-    #[error("the address is no http:// address")]
-    Address,
-    #[error("{0}")]
-    Connect(#[from] std::io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    #[error("the request cannot be made: {0}")]
-    Request(#[from] hyper::http::Error),
-    #[error("it takes longer than {} s", TIMEOUT.as_secs())]
-    Timeout,
+    #[error("{}", whole(.0))]
+    Http(#[from] reqwest::Error),
     #[error("it answers {0}; is 'storage.backend-token' a token with the role api?")]
     Status(StatusCode),
-    #[error("its answer cannot be read: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("its answer is longer than {ANSWER_MAX} bytes")]
+    TooLong,
     #[error("its answer is not a map of clusters to hosts: {0}")]
     Answer(#[from] serde_json::Error),
+}
+
+/// An error with what it comes from: by itself it says little.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Both shapes that are about: cc-backend wraps the map, the predecessor expected it bare.
@@ -59,36 +53,31 @@ enum Answer {
 }
 
 impl NodeProvider {
-    pub(crate) fn new(url: String, token: Option<String>) -> Self {
-        Self { url, token }
+    /// Asks over HTTPS too, where the certificate must be one that this machine trusts.
+    pub(crate) fn new(url: String, token: Option<String>) -> Result<Self, NodesError> {
+        // The one implementation that is built in. Whoever was first has installed the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { client, url, token })
     }
 
     /// The hosts that are in use or were since `since`, in unix seconds.
     pub(crate) async fn used_since(&self, since: i64) -> Result<UsedNodes, NodesError> {
-        tokio::time::timeout(TIMEOUT, self.ask(since)).await.map_err(|_| NodesError::Timeout)?
-    }
-
-    async fn ask(&self, since: i64) -> Result<UsedNodes, NodesError> {
-        let uri: Uri =
-            format!("{}/api/jobs/used_nodes?ts={since}", self.url).parse().map_err(|_| NodesError::Address)?;
-        let host = uri.host().ok_or(NodesError::Address)?;
-        let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let authority = uri.authority().ok_or(NodesError::Address)?.as_str();
-        let target = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::get(target).header(HOST, authority);
+        let mut request = self.client.get(format!("{}/api/jobs/used_nodes?ts={since}", self.url));
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            request = request.bearer_auth(token);
         }
-        let request = request.body(Empty::<Bytes>::new())?;
-        // It drives the exchange below and ends with it; what goes wrong in it the exchange tells.
-        let driver = tokio::spawn(connection);
-        let answer = sender.send_request(request).await?;
+        let mut answer = request.send().await?;
         if answer.status() != StatusCode::OK {
             return Err(NodesError::Status(answer.status()));
         }
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(NodesError::Body)?.to_bytes();
-        driver.abort();
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await? {
+            if body.len() + part.len() > ANSWER_MAX {
+                return Err(NodesError::TooLong);
+            }
+            body.extend_from_slice(&part);
+        }
         Ok(match serde_json::from_slice(&body)? {
             Answer::Wrapped { used_nodes } | Answer::Bare(used_nodes) => used_nodes,
         })
@@ -114,7 +103,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(request).unwrap()
         });
-        let used = NodeProvider::new(url, Some("secret".to_owned())).used_since(1_700_000_000).await;
+        let used = NodeProvider::new(url, Some("secret".to_owned())).unwrap().used_since(1_700_000_000).await;
         (used, server.await.unwrap())
     }
 

@@ -4,7 +4,7 @@ use crate::bench::BenchError;
 use crate::cli::args::Serve;
 use crate::config::{self, Config, ConfigError, Durability, IoKind};
 use crate::demo;
-use crate::http::{self, Clock, State};
+use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFiles};
 use crate::logging;
 use crate::nodes::NodeProvider;
 use crate::steps::{Retention, Steps};
@@ -43,6 +43,9 @@ pub enum ServeError {
     /// A tool failed, or found damage.
     #[error("{0}")]
     Tool(#[from] ToolError),
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     Io {
@@ -62,7 +65,7 @@ impl ServeError {
     /// The exit code: 2 for the configuration, 3 for a directory in use, 4 for damage, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Tls(_) => 2,
             Self::Tool(error) => error.exit_code(),
             Self::Open(OpenError::InUse { .. }) => 3,
             Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
@@ -150,6 +153,9 @@ pub fn serve(options: &Serve) -> Result<(), ServeError> {
     }
     if let Some(addr) = &options.addr {
         config.main.addr.clone_from(addr);
+        if let Some(warning) = config.open_door() {
+            warn!("{warning}");
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -168,9 +174,15 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::io("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::io("wait for signals"))?;
 
+    // So does a certificate that cannot be used: it is looked at before the store is opened.
+    let settings = http_settings(config);
+    http::check(&settings)?;
+
     let store = open(config, &env)?;
     let provider = config.main.backend_url.clone();
     let provider = provider.map(|url| NodeProvider::new(url, config.storage.backend_token.clone()));
+    let provider =
+        provider.transpose().map_err(|error| ServeError::io("ask 'main.backend-url'")(io::Error::other(error)))?;
     let retention = Retention::new(provider, tokio::runtime::Handle::current());
     let provider_failures = retention.failures();
     let steps = Steps::start(&store, retention).map_err(ServeError::io("start a thread"))?;
@@ -179,7 +191,7 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
     let clock_env = Arc::clone(&env);
     let clock: Clock = Arc::new(move || clock_env.unix_now());
     let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env, provider_failures));
-    let state = State { engine, jwt_public_key: config.main.jwt_public_key, clock };
+    let server = Server::new(State { engine, clock }, settings)?;
     if with_demo {
         start_demo(local, config).map_err(ServeError::io("start the demo"))?;
     }
@@ -190,7 +202,7 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
         }
         info!("stopping");
     };
-    let cut = http::serve(listener, state, http_limits(config), stop).await;
+    let cut = server.serve(listener, stop).await;
     if cut > 0 {
         warn!(connections = cut, "connections were cut at the end of the grace period");
     }
@@ -210,17 +222,32 @@ fn start_demo(addr: SocketAddr, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-fn http_limits(config: &Config) -> http::Limits {
+/// What of a configuration can be exchanged while the HTTP face serves: see [`Server::reload`].
+pub(crate) fn http_settings(config: &Config) -> Settings {
     let limits = &config.storage.limits;
-    http::Limits {
+    let limits = http::Limits {
         body: limits.body,
+        decoded_body: limits.decoded_body,
+        lines: limits.lines,
         in_flight: limits.in_flight,
         connections: limits.connections,
+        connections_per_peer: limits.connections_per_peer,
+        requests_per_second: limits.requests_per_second,
+        request_points: limits.request_points,
+        queries: limits.queries,
+        query_time: limits.query_timeout,
         head: limits.head_timeout,
         idle: limits.idle_timeout,
         body_time: limits.body_timeout,
         ..http::Limits::default()
-    }
+    };
+    let access = Access {
+        keys: config.public_keys(),
+        require_scopes: config.auth.require_scopes,
+        require_expiry: config.auth.require_expiry,
+    };
+    let tls = config.main.https.clone().map(|https| TlsFiles { certificate: https.cert_file, key: https.key_file });
+    Settings { limits, access, tls }
 }
 
 fn open(config: &Config, env: &Arc<dyn Env>) -> Result<Arc<Store>, ServeError> {

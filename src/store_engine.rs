@@ -45,8 +45,15 @@ fn unavailable(why: &store::Unavailable) -> Unavailable {
 }
 
 impl Engine for StoreEngine {
-    fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable> {
-        let written = self.store.write(body, default_cluster, complete).map_err(|why| unavailable(&why))?;
+    fn write(
+        &self,
+        body: &[u8],
+        default_cluster: &str,
+        complete: bool,
+        clusters: Option<&[String]>,
+    ) -> Result<Written, Unavailable> {
+        let written = self.store.write_for(body, default_cluster, complete, clusters);
+        let written = written.map_err(|why| unavailable(&why))?;
         if written.refused > 0 {
             self.tell_refusals(&written);
         }

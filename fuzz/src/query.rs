@@ -5,7 +5,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request as HttpRequest, StatusCode};
 use hyper_util::rt::TokioIo;
-use kymo::http::{DebugTree, Engine, Freed, Limits, NodeHealth, State, Unavailable, Written, serve};
+use kymo::http::{DebugTree, Engine, Freed, NodeHealth, Server, Settings, State, Unavailable, Written};
 use kymo_engine::model::{Answer, Lsn, Query, Request, ResampleAlgo, SeriesError};
 use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
@@ -34,8 +34,9 @@ impl Face {
         let address = listener.local_addr().expect("a listener has an address");
         let seen = Arc::default();
         let engine = Arc::new(Watch { seen: Arc::clone(&seen) });
-        let state = State { engine, jwt_public_key: None, clock: Arc::new(|| 0) };
-        runtime.spawn(async move { serve(listener, state, Limits::default(), std::future::pending()).await });
+        let state = State { engine, clock: Arc::new(|| 0) };
+        let server = Server::new(state, Settings::default()).expect("there is no certificate that could be wrong");
+        runtime.spawn(async move { server.serve(listener, std::future::pending()).await });
         Self { runtime, address, seen, sender: None }
     }
 
@@ -87,7 +88,7 @@ struct Watch {
 }
 
 impl Engine for Watch {
-    fn write(&self, _: &[u8], _: &str, _: bool) -> Result<Written, Unavailable> {
+    fn write(&self, _: &[u8], _: &str, _: bool, _: Option<&[String]>) -> Result<Written, Unavailable> {
         Ok(Written::default())
     }
 

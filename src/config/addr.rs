@@ -27,6 +27,12 @@ pub(super) fn check(addr: &str) -> Result<Addr, String> {
     Ok(if host.is_empty() { Addr::AllInterfaces(format!("0.0.0.0:{port}")) } else { Addr::Written })
 }
 
+/// Whether only this machine can reach the address of a listener.
+pub(super) fn is_loopback(addr: &str) -> bool {
+    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +55,22 @@ mod tests {
             "[::1:80",
         ] {
             assert!(check(addr).is_err(), "{addr}");
+        }
+    }
+
+    #[test]
+    fn this_machine_alone_reaches_loopback() {
+        for (addr, is_loopback_addr) in [
+            ("127.0.0.1:80", true),
+            ("127.9.9.9:80", true),
+            ("[::1]:80", true),
+            ("localhost:80", true),
+            ("0.0.0.0:80", false),
+            ("[::]:80", false),
+            ("10.0.0.1:80", false),
+            ("node.cluster:80", false),
+        ] {
+            assert_eq!(is_loopback(addr), is_loopback_addr, "{addr}");
         }
     }
 

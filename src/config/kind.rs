@@ -161,7 +161,40 @@ impl Kind<Option<PathBuf>> for OptionalDirectory {
     }
 }
 
-/// The address of a server that is asked over plain HTTP; an empty string is none.
+/// The path of a file; an empty one is none.
+pub(super) struct OptionalFile;
+
+impl Kind<Option<PathBuf>> for OptionalFile {
+    fn parse(&self, json: &str) -> Result<Option<PathBuf>, String> {
+        // The predecessor's old example had a null here.
+        let path: Option<String> = serde_json::from_str(json).map_err(|_| mismatch("the path of a file", json))?;
+        let path = path.unwrap_or_default();
+        if path.contains('\0') {
+            Err(mismatch("the path of a file", json))
+        } else {
+            Ok(Some(path).filter(|path| !path.is_empty()).map(Into::into))
+        }
+    }
+
+    fn print(&self, value: &Option<PathBuf>) -> Option<String> {
+        value.as_ref().map(|path| quote(&path.to_string_lossy()))
+    }
+}
+
+/// True or false.
+pub(super) struct Flag;
+
+impl Kind<bool> for Flag {
+    fn parse(&self, json: &str) -> Result<bool, String> {
+        serde_json::from_str(json).map_err(|_| mismatch("true or false", json))
+    }
+
+    fn print(&self, value: &bool) -> Option<String> {
+        Some(value.to_string())
+    }
+}
+
+/// The address of a server that is asked; an empty string is none.
 pub(super) struct HttpUrl;
 
 impl Kind<Option<String>> for HttpUrl {
@@ -173,8 +206,7 @@ impl Kind<Option<String>> for HttpUrl {
         }
         let uri: hyper::Uri = text.parse().map_err(|error| format!("expected {EXPECTED}: {error}"))?;
         match (uri.scheme_str(), uri.host()) {
-            (Some("http"), Some(_)) => Ok(Some(text.trim_end_matches('/').to_owned())),
-            (Some("https"), _) => Err("kymo does not speak TLS yet: give an address with http://".to_owned()),
+            (Some("http" | "https"), Some(_)) => Ok(Some(text.trim_end_matches('/').to_owned())),
             _ => Err(format!("expected {EXPECTED}, found {}", shorten(&text))),
         }
     }
@@ -215,6 +247,30 @@ impl Kind<Option<[u8; 32]>> for PublicKey {
 
     fn print(&self, value: &Option<[u8; 32]>) -> Option<String> {
         value.map(|key| quote(&STANDARD.encode(key)))
+    }
+}
+
+/// Some raw Ed25519 public keys in standard base64.
+pub(super) struct PublicKeys;
+
+impl PublicKeys {
+    /// A token without a good signature is tried with each.
+    const MOST: usize = 8;
+}
+
+impl Kind<Vec<[u8; 32]>> for PublicKeys {
+    fn parse(&self, json: &str) -> Result<Vec<[u8; 32]>, String> {
+        let expected = format!("an array of at most {} Ed25519 public keys in standard base64", Self::MOST);
+        let texts: Vec<String> = serde_json::from_str(json).map_err(|_| mismatch(&expected, json))?;
+        if texts.len() > Self::MOST {
+            return Err(format!("expected {expected}, found {}", texts.len()));
+        }
+        texts.iter().map(|text| PublicKey.parse(&quote(text))?.ok_or_else(|| mismatch(&expected, "\"\""))).collect()
+    }
+
+    fn print(&self, value: &Vec<[u8; 32]>) -> Option<String> {
+        let keys: Vec<String> = value.iter().map(|key| quote(&STANDARD.encode(key))).collect();
+        Some(format!("[{}]", keys.join(", ")))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Limits, Storage,
+    Auth, Limits, Storage,
     kind::{
-        Acknowledge, Count, Directory, Gigabytes, HttpUrl, Io, Kind, OneOf, OptionalDirectory, Period, PublicKey,
-        Retention, Secret, Text, TextOrNull,
+        Acknowledge, Count, Directory, Flag, Gigabytes, HttpUrl, Io, Kind, OneOf, OptionalDirectory, OptionalFile,
+        Period, PublicKey, PublicKeys, Retention, Secret, Text, TextOrNull,
     },
 };
 
@@ -15,6 +15,9 @@ use super::{
 pub(super) struct Draft {
     pub(super) addr: String,
     pub(super) jwt_public_key: Option<[u8; 32]>,
+    pub(super) https_cert_file: Option<PathBuf>,
+    pub(super) https_key_file: Option<PathBuf>,
+    pub(super) auth: Auth,
     pub(super) backend_url: Option<String>,
     pub(super) metrics: Vec<(String, DraftMetric)>,
     pub(super) retention: Option<Duration>,
@@ -71,9 +74,8 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
     keys.section("main", |keys| {
         keys.key("addr", &Text, &mut draft.addr);
         keys.key("jwt-public-key", &PublicKey, &mut draft.jwt_public_key);
-        for name in ["https-cert-file", "https-key-file"] {
-            keys.foreign(name, Unsupported("kymo speaks plain HTTP; put a proxy with TLS in front"));
-        }
+        keys.key("https-cert-file", &OptionalFile, &mut draft.https_cert_file);
+        keys.key("https-key-file", &OptionalFile, &mut draft.https_key_file);
         for name in ["user", "group"] {
             keys.foreign(name, Unsupported("kymo keeps the user it is started as; set User= and Group= in the unit"));
         }
@@ -88,6 +90,11 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
     });
     keys.section("metric-store", |keys| metric_store(keys, draft));
     keys.foreign("nats", Unsupported("kymo does not subscribe to NATS; send over HTTP"));
+    keys.section("auth", |keys| {
+        keys.key("public-keys", &PublicKeys, &mut draft.auth.public_keys);
+        keys.key("require-scopes", &Flag, &mut draft.auth.require_scopes);
+        keys.key("require-expiry", &Flag, &mut draft.auth.require_expiry);
+    });
     keys.section("storage", |keys| storage(keys, &mut draft.storage));
 }
 
@@ -131,12 +138,19 @@ fn limits(keys: &mut impl Keys, limits: &mut Limits) {
     let count = Count(1..=u32::MAX as usize);
     let timeout = Period(Duration::from_millis(1)..=Duration::from_hours(24));
     keys.key("body", &count, &mut limits.body);
+    keys.key("decoded-body", &count, &mut limits.decoded_body);
     keys.key("line", &count, &mut limits.line);
+    keys.key("lines", &count, &mut limits.lines);
     keys.key("hosts", &count, &mut limits.hosts);
     keys.key("series-per-host", &count, &mut limits.series_per_host);
     keys.key("series", &count, &mut limits.series);
     keys.key("connections", &count, &mut limits.connections);
+    keys.key("connections-per-peer", &count, &mut limits.connections_per_peer);
+    keys.key("requests-per-second", &Count(0..=1_000_000_000), &mut limits.requests_per_second);
     keys.key("query-points", &count, &mut limits.query_points);
+    keys.key("request-points", &Count(1..=1 << 40), &mut limits.request_points);
+    keys.key("queries", &Count(1..=1024), &mut limits.queries);
+    keys.key("query-timeout", &timeout, &mut limits.query_timeout);
     keys.key("in-flight", &Count(1..=1 << 40), &mut limits.in_flight);
     keys.key("head-timeout", &timeout, &mut limits.head_timeout);
     keys.key("body-timeout", &timeout, &mut limits.body_timeout);

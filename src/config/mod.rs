@@ -58,6 +58,8 @@ pub struct Config {
     pub memory_cap_bytes: Option<u64>,
     /// Where the predecessor kept its checkpoints, if the file says so. kymo writes nothing there.
     pub checkpoints_directory: Option<PathBuf>,
+    /// Who may use the API.
+    pub auth: Auth,
     /// How and where kymo keeps data.
     pub storage: Storage,
 }
@@ -67,10 +69,32 @@ pub struct Config {
 pub struct Main {
     /// `host:port` to bind; the host is never empty.
     pub addr: String,
-    /// The raw Ed25519 key that signs tokens; `None` switches authentication off.
+    /// The raw Ed25519 key that signs tokens; `None`, and none in [`Auth`], switches authentication off.
     pub jwt_public_key: Option<[u8; 32]>,
+    /// Certificate and key, PEM; `None` is plain HTTP.
+    pub https: Option<Https>,
     /// Who knows the hosts of running jobs, which the retention spares: an address without a slash at its end.
     pub backend_url: Option<String>,
+}
+
+/// The files of HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    /// The certificate, then those it is signed by.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// Who may use the API, beyond what the predecessor could say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// Raw Ed25519 keys besides [`Main::jwt_public_key`].
+    pub public_keys: Vec<[u8; 32]>,
+    /// Whether a token without scopes may do nothing.
+    pub require_scopes: bool,
+    /// Whether a token without an expiry is refused.
+    pub require_expiry: bool,
 }
 
 /// What a configuration file (or its absence) means.
@@ -104,12 +128,13 @@ impl Default for Config {
     fn default() -> Self {
         let metric = |&(name, aggregation): &(&str, _)| Metric { name: name.into(), frequency: 60, aggregation };
         Self {
-            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None, backend_url: None },
+            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None, https: None, backend_url: None },
             metrics: Metrics::new(BUILT_IN_METRICS.iter().map(metric).collect())
                 .expect("the built-in names are short and differ, and a minute is a valid frequency"),
             retention: Some(DEFAULT_RETENTION),
             memory_cap_bytes: None,
             checkpoints_directory: None,
+            auth: Auth::default(),
             storage: Storage::default(),
         }
     }
@@ -120,6 +145,25 @@ impl Config {
     pub fn demo() -> Self {
         let storage = Storage { directory: "./kymo-demo".into(), ..Storage::default() };
         Self { storage, ..Self::default() }
+    }
+
+    /// All keys that may have signed a token; without any everyone may do everything.
+    pub fn public_keys(&self) -> Vec<[u8; 32]> {
+        let mut keys: Vec<_> = self.main.jwt_public_key.into_iter().chain(self.auth.public_keys.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The warning for a server that whoever reaches it may use, if this is one.
+    pub fn open_door(&self) -> Option<String> {
+        let addr = &self.main.addr;
+        (self.public_keys().is_empty() && !addr::is_loopback(addr)).then(|| {
+            format!(
+                "ANYONE WHO REACHES {addr} MAY READ, WRITE AND DELETE: there is no key for tokens; \
+                 set 'main.jwt-public-key' or 'auth.public-keys', or listen on 127.0.0.1"
+            )
+        })
     }
 
     /// The effective settings as a file that [`load()`] reads back to the same settings; keys in a fixed order.

@@ -3,7 +3,7 @@
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
 use super::{
-    Config, DEFAULT_ADDR, DEFAULT_RETENTION, Main,
+    Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, Main,
     addr::{self, Addr},
     duration,
     kind::{quote, shorten},
@@ -17,6 +17,9 @@ pub(super) fn blank() -> Draft {
     Draft {
         addr: String::new(),
         jwt_public_key: None,
+        https_cert_file: None,
+        https_key_file: None,
+        auth: Auth::default(),
         backend_url: None,
         metrics: Vec::new(),
         retention: Some(DEFAULT_RETENTION),
@@ -30,12 +33,33 @@ pub(super) fn blank() -> Draft {
 /// Checks a draft; what is wrong goes to the reader's report, and then the settings are not to be used.
 pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
     let addr = listen(&draft.addr, reader);
-    let main = Main { addr, jwt_public_key: draft.jwt_public_key, backend_url: draft.backend_url.take() };
+    let https = https(&mut draft, reader);
+    let main = Main { addr, jwt_public_key: draft.jwt_public_key, https, backend_url: draft.backend_url.take() };
     let metrics = metrics(&draft.metrics, reader);
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);
-    let Draft { retention, memory_cap_bytes, checkpoints_directory, storage, .. } = draft;
-    Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, storage }
+    let Draft { retention, memory_cap_bytes, checkpoints_directory, auth, storage, .. } = draft;
+    let config = Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, storage };
+    if let Some(warning) = config.open_door() {
+        let place = reader.place("main.addr").unwrap_or(reader.top());
+        reader.report.warn(place, "main.addr", warning);
+    }
+    config
+}
+
+/// Both files or none.
+fn https(draft: &mut Draft, reader: &mut Reader<'_>) -> Option<Https> {
+    match (draft.https_cert_file.take(), draft.https_key_file.take()) {
+        (Some(cert_file), Some(key_file)) => Some(Https { cert_file, key_file }),
+        (None, None) => None,
+        (cert, _) => {
+            let keys = ["main.https-cert-file", "main.https-key-file"];
+            let (given, missing) = if cert.is_some() { (keys[0], keys[1]) } else { (keys[1], keys[0]) };
+            let place = reader.place(given).unwrap_or(reader.top());
+            reader.report.problem(place, given, format!("is of no use alone: set '{missing}' too, or none of them"));
+            None
+        }
+    }
 }
 
 fn listen(addr: &str, reader: &mut Reader<'_>) -> String {
@@ -145,12 +169,20 @@ fn fit_storage(draft: &mut Draft, reader: &mut Reader<'_>) {
         }
         storage.late_window = retention;
     }
-    let (body, in_flight) = (storage.limits.body, storage.limits.in_flight);
-    if body > in_flight {
-        let keys = ["storage.limits.in-flight", "storage.limits.body"];
-        let (key, place) =
-            keys.into_iter().find_map(|key| Some((key, reader.place(key)?))).unwrap_or((keys[0], reader.top()));
-        let reason = format!("a body of {body} bytes ('body') would never fit into {in_flight} bytes ('in-flight')");
-        reader.report.problem(place, key, reason);
+    let limits = &mut storage.limits;
+    let in_flight = limits.in_flight;
+    // A default gives way, what was written does not.
+    if reader.place("storage.limits.decoded-body").is_none() {
+        limits.decoded_body = limits.decoded_body.min(in_flight);
+    }
+    for (name, body) in [("body", limits.body), ("decoded-body", limits.decoded_body)] {
+        if body > in_flight {
+            let keys = ["storage.limits.in-flight".to_owned(), format!("storage.limits.{name}")];
+            let written = keys.iter().find_map(|key| Some((key, reader.place(key)?)));
+            let (key, place) = written.unwrap_or((&keys[0], reader.top()));
+            let reason =
+                format!("a body of {body} bytes ('{name}') would never fit into {in_flight} bytes ('in-flight')");
+            reader.report.problem(place, key, reason);
+        }
     }
 }

@@ -93,8 +93,12 @@ impl std::str::FromStr for IoKind {
 pub struct Limits {
     /// The longest body of a write in bytes.
     pub body: usize,
+    /// The longest body of a write after it was decompressed, in bytes.
+    pub decoded_body: usize,
     /// The longest line in bytes.
     pub line: usize,
+    /// Lines of a write.
+    pub lines: usize,
     /// Hosts in the store.
     pub hosts: usize,
     /// Series of one host.
@@ -103,9 +107,19 @@ pub struct Limits {
     pub series: usize,
     /// Open connections.
     pub connections: usize,
-    /// Points of one answer.
+    /// Open connections of one address.
+    pub connections_per_peer: usize,
+    /// Requests of one address in a second; 0 is no limit.
+    pub requests_per_second: u32,
+    /// Points of one series of an answer.
     pub query_points: usize,
-    /// Bytes of bodies that wait to be durable; at least `body`.
+    /// Points of an answer in sum.
+    pub request_points: u64,
+    /// Queries that are evaluated at one time.
+    pub queries: usize,
+    /// The time in which a query must be answered.
+    pub query_timeout: Duration,
+    /// Bytes of bodies that wait to be durable; at least `body` and `decoded_body`.
     pub in_flight: usize,
     /// The time in which the head of a request must have arrived.
     pub head_timeout: Duration,
@@ -119,12 +133,19 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 32 << 20,
+            decoded_body: 64 << 20,
             line: 64 << 10,
+            lines: 2_000_000,
             hosts: 100_000,
             series_per_host: 20_000,
             series: 20_000_000,
             connections: 4096,
+            connections_per_peer: 1024,
+            requests_per_second: 0,
             query_points: 20_000_000,
+            request_points: 100_000_000,
+            queries: 16,
+            query_timeout: Duration::from_secs(30),
             in_flight: 256 << 20,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),

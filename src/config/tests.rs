@@ -17,6 +17,9 @@ fn load_text(text: &str) -> Result<Loaded, ConfigError> {
     load_source(&Source::new(Path::new("c.json"), text.as_bytes().to_vec())?, false)
 }
 
+/// A key as it stands in a file.
+const KEY: &str = "kzfYrYy+TzpanWZHJ5qSdMj5uKUWgq74BWhQG6copP0=";
+
 /// A section with one metric.
 const METRICS: &str = r#""metrics": {"m": {"frequency": 60, "aggregation": null}}"#;
 
@@ -57,7 +60,7 @@ fn assert_same(a: &Config, b: &Config) {
     assert_eq!(list(a), list(b));
     assert_eq!((a.retention, a.memory_cap_bytes), (b.retention, b.memory_cap_bytes));
     assert_eq!(a.checkpoints_directory, b.checkpoints_directory);
-    assert_eq!(a.storage, b.storage);
+    assert_eq!((&a.auth, &a.storage), (&b.auth, &b.storage));
 }
 
 #[test]
@@ -100,12 +103,16 @@ fn printed_settings_name_every_setting_and_read_back() {
         "storage": {"directory": "/d", "durability": {"interval": "200ms"}, "late-window": "1h", "skew": "0s",
         "io": "io_uring", "backend-token": "t", "log-bound": 65536, "limits": {"body": 1, "line": 2, "hosts": 3, "series-per-host": 4, "series": 5,
         "connections": 6,
-        "query-points": 7, "in-flight": 8, "head-timeout": "9s", "body-timeout": "10s", "idle-timeout": "11s"}}"#;
+        "query-points": 7, "in-flight": 8, "decoded-body": 2, "lines": 12, "connections-per-peer": 13,
+        "requests-per-second": 14, "request-points": 15, "queries": 16, "query-timeout": "17s", "head-timeout": "9s", "body-timeout": "10s", "idle-timeout": "11s"}}"#;
     let config = with(text).unwrap().config;
     assert_eq!(config.storage.durability, Durability::Interval(Duration::from_millis(200)));
     assert_eq!((config.storage.skew, config.storage.io), (Duration::ZERO, IoKind::IoUring));
     let limits = &config.storage.limits;
     assert_eq!((limits.series_per_host, limits.in_flight, limits.idle_timeout), (4, 8, Duration::from_secs(11)));
+    assert_eq!((limits.decoded_body, limits.lines, limits.connections_per_peer), (2, 12, 13));
+    assert_eq!((limits.requests_per_second, limits.request_points, limits.queries), (14, 15, 16));
+    assert_eq!(limits.query_timeout, Duration::from_secs(17));
     let printed = config.to_json();
     for key in ["\"late-window\": \"1h\"", "\"idle-timeout\": \"11s\"", "\"memory-cap\": 3", "\"aggregation\": null"] {
         assert!(printed.contains(key), "{key} in {printed}");
@@ -116,14 +123,16 @@ fn printed_settings_name_every_setting_and_read_back() {
 }
 
 #[test]
-fn a_backend_is_asked_over_plain_http() {
+fn a_backend_is_asked_over_http_or_https() {
     let url = |url: &str| {
         let text = format!(r#"{{"main": {{"addr": "a:1", "backend-url": "{url}"}}, "metrics": {{}}}}"#);
         load_text(&text).map(|loaded| loaded.config.main.backend_url)
     };
     assert_eq!(url("").unwrap(), None);
     assert_eq!(url("http://backend:8080/").unwrap().as_deref(), Some("http://backend:8080"));
-    for (bad, reason) in [("https://backend", "TLS"), ("backend", "http://127.0.0.1:8080"), ("http://", "expected")] {
+    assert_eq!(url("https://backend/").unwrap().as_deref(), Some("https://backend"));
+    for (bad, reason) in [("ftp://backend", "expected"), ("backend", "http://127.0.0.1:8080"), ("http://", "expected")]
+    {
         let error = url(bad).unwrap_err().to_string();
         assert!(error.contains("main.backend-url") && error.contains(reason), "{bad}: {error}");
     }
@@ -192,7 +201,7 @@ fn metrics_are_bounded_and_named() {
 
 #[test]
 fn aggregations_are_those_of_the_predecessor() {
-    let text = "{\"main\": {\"addr\": \"a:1\"}, \"metrics\": {\"a\": {\"frequency\": 1, \"aggregation\": \"sum\"},
+    let text = "{\"main\": {\"addr\": \"[::1]:1\"}, \"metrics\": {\"a\": {\"frequency\": 1, \"aggregation\": \"sum\"},
         \"b\": {\"frequency\": 1, \"aggregation\": \"avg\"}, \"c\": {\"frequency\": 1, \"aggregation\": null},
         \"d\": {\"frequency\": 1, \"aggregation\": \"\"},
         \"e\": {\"frequency\": 86400, \"aggregation\": \"max\"}}}";
@@ -310,6 +319,55 @@ fn a_key_for_tokens_is_32_bytes_or_an_error() {
 }
 
 #[test]
+fn a_server_that_anyone_may_use_is_told_loudly() {
+    let warnings = |main: &str, auth: &str| {
+        load_text(&format!("{{\"main\": {{{main}}}, \"auth\": {{{auth}}}, {METRICS}}}")).unwrap().warnings
+    };
+    for addr in ["0.0.0.0:80", "[::]:80", "10.1.2.3:80", "node1:80", ":80"] {
+        let addr = format!("\"addr\": \"{addr}\"");
+        let open = warnings(&addr, "");
+        assert!(open.len() == 1 && open[0].contains("ANYONE WHO REACHES"), "{open:?}");
+        assert!(warnings(&format!("{addr}, \"jwt-public-key\": \"{KEY}\""), "").is_empty());
+        assert!(warnings(&addr, &format!("\"public-keys\": [\"{KEY}\"]")).is_empty());
+    }
+    assert!(warnings("\"addr\": \"127.0.0.1:80\"", "").is_empty());
+}
+
+#[test]
+fn several_keys_may_sign_tokens() {
+    let with_auth =
+        |auth: &str| load_text(&format!("{{\"main\": {{\"addr\": \"[::1]:1\"}},\n\"auth\": {{{auth}}}, {METRICS}}}"));
+    let keys = format!("\"public-keys\": [\"{KEY}\", \"w6f0qR/mbE37puIa5ViiHuImfusRf2Ey3AqMRNu0E/Y=\", \"{KEY}\"]");
+    let config = with_auth(&format!("{keys}, \"require-scopes\": true, \"require-expiry\": true")).unwrap().config;
+    assert_eq!(config.public_keys().len(), 2);
+    assert!(config.auth.require_scopes && config.auth.require_expiry);
+    assert_same(&config, &load_text(&config.to_json()).unwrap().config);
+    for bad in ["5", "[5]", "[\"\"]", "[\"AAAA\"]", "null"] {
+        let text = problem(with_auth(&format!("\"public-keys\": {bad}")));
+        assert!(text.starts_with("c.json:2: auth.public-keys: expected"), "{text}");
+    }
+    let many = vec![format!("\"{KEY}\""); 9].join(",");
+    assert!(problem(with_auth(&format!("\"public-keys\": [{many}]"))).contains("at most 8"));
+    assert!(problem(with_auth("\"require-scopes\": 1")).contains("expected true or false"));
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let with_main = |main: &str| load_text(&format!("{{\"main\": {{\"addr\": \"[::1]:1\",\n{main}}}, {METRICS}}}"));
+    let config = with_main("\"https-cert-file\": \"c.pem\", \"https-key-file\": \"k.pem\"").unwrap().config;
+    let https = config.main.https.as_ref().unwrap();
+    assert_eq!((&*https.cert_file, &*https.key_file), (Path::new("c.pem"), Path::new("k.pem")));
+    assert_same(&config, &load_text(&config.to_json()).unwrap().config);
+    for (given, missing) in [("https-cert-file", "https-key-file"), ("https-key-file", "https-cert-file")] {
+        let text = problem(with_main(&format!("\"{given}\": \"x\"")));
+        assert!(text.starts_with(&format!("c.json:2: main.{given}: ")) && text.contains(missing), "{text}");
+    }
+    for none in ["\"https-cert-file\": \"\", \"https-key-file\": \"\"", "\"https-cert-file\": null"] {
+        assert_eq!(with_main(none).unwrap().config.main.https, None);
+    }
+}
+
+#[test]
 fn sections_may_stand_in_files_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -319,8 +377,9 @@ fn sections_may_stand_in_files_of_their_own() {
     };
     let metrics = file("metrics.json", "{\n\"m\": {\"frequency\": 7, \"aggregation\": null}}");
     let store = file("store.json", "{\"retention-in-memory\": \"3h\"}");
-    let text =
-        format!("{{\"main\": {{\"addr\": \"a:1\"}}, \"metrics-file\": {metrics:?}, \"metric-store-file\": {store:?}}}");
+    let text = format!(
+        "{{\"main\": {{\"addr\": \"[::1]:1\"}}, \"metrics-file\": {metrics:?}, \"metric-store-file\": {store:?}}}"
+    );
     let loaded = load(Some(&file("config.json", &text)), false).unwrap();
     assert_eq!(loaded.config.metrics.iter().next().unwrap().1.frequency, 7);
     assert_eq!(loaded.config.retention, Some(Duration::from_hours(3)));

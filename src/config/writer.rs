@@ -30,6 +30,9 @@ fn draft(config: &Config) -> Draft {
     Draft {
         addr: config.main.addr.clone(),
         jwt_public_key: config.main.jwt_public_key,
+        https_cert_file: config.main.https.as_ref().map(|https| https.cert_file.clone()),
+        https_key_file: config.main.https.as_ref().map(|https| https.key_file.clone()),
+        auth: config.auth.clone(),
         backend_url: config.main.backend_url.clone(),
         metrics: metrics.collect(),
         retention: config.retention,

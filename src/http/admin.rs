@@ -4,24 +4,32 @@ use std::collections::BTreeSet;
 use std::num::IntErrorKind;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::app::App;
+use super::app::{App, CallError};
+use super::auth::Bearer;
 use super::body::receive;
 use super::engine::{DebugTree, Engine, Freed, NodeHealth, Unavailable};
 use super::json::{self, HealthRequest, write_string, write_strings};
 use super::param::param;
-use super::reply::{body_error, call_error, json, json_error, reply, retry_later, text, text_error, unavailable};
+use super::reply::{
+    body_error, call_error, denied, json, json_error, not_durable, reply, retry_later, text, text_error,
+};
 use super::stream::{Gone, Sink, TOO_LONG, respond};
 
 /// `POST /api/free`: forgets runs that end before `to`.
-pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(super) async fn free(
+    State(app): State<Arc<App>>,
+    Extension(bearer): Extension<Bearer>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let mut hold = app.hold();
-    let body = match receive(&app, body, app.limits.json_body, &mut hold).await {
+    let body = match receive(&app, body, app.live().limits.json_body, &mut hold).await {
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
@@ -38,15 +46,20 @@ pub(super) async fn free(State(app): State<Arc<App>>, request: Request) -> Respo
         Ok(Err(error)) => return text_error(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => return call_error(&app, error),
     };
-    let deadline = Instant::now() + app.limits.query_time;
+    for selector in &selectors {
+        if let Err(error) = bearer.permit_cluster(selector.first().map(String::as_str)) {
+            return denied(&app, &error);
+        }
+    }
+    let deadline = Instant::now() + app.live().limits.query_time;
     let freed = match app.call(&mut hold, move |engine| free_each(engine, selectors, to, deadline)).await {
         Ok(Ok(freed)) => freed,
-        Ok(Err(error)) => return unavailable(&app, &error.reason),
+        Ok(Err(error)) => return not_durable(&app, &error.reason),
         Err(error) => return call_error(&app, error),
     };
     match app.durable(freed.lsn, &mut hold).await {
         Ok(()) => text(format!("buffers freed: {}\n", freed.runs)),
-        Err(error) => unavailable(&app, &error.reason),
+        Err(error) => not_durable(&app, &error.reason),
     }
 }
 
@@ -81,10 +94,17 @@ fn parse_int(text: &str) -> Result<i64, String> {
 }
 
 /// `GET /api/debug`: what is stored at and below a selector.
-pub(super) async fn debug(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(super) async fn debug(
+    State(app): State<Arc<App>>,
+    Extension(bearer): Extension<Bearer>,
+    request: Request,
+) -> Response {
     let selector = param(request.uri().query(), "selector").unwrap_or_default();
     let selector: Vec<String> =
         if selector.is_empty() { Vec::new() } else { selector.split(':').map(str::to_owned).collect() };
+    if let Err(error) = bearer.permit_cluster(selector.first().map(String::as_str)) {
+        return denied(&app, &error);
+    }
     let mut hold = app.hold();
     let answer = app.call(&mut hold, move |engine| {
         let Some(tree) = engine.debug(&selector) else {
@@ -131,9 +151,13 @@ fn write_tree(out: &mut Vec<u8>, tree: &DebugTree, depth: usize) {
 }
 
 /// `GET /api/healthcheck`: how fresh the metrics of nodes are.
-pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(super) async fn healthcheck(
+    State(app): State<Arc<App>>,
+    Extension(bearer): Extension<Bearer>,
+    request: Request,
+) -> Response {
     let mut hold = app.hold();
-    let body = match receive(&app, request.into_body(), app.limits.json_body, &mut hold).await {
+    let body = match receive(&app, request.into_body(), app.live().limits.json_body, &mut hold).await {
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
@@ -144,6 +168,9 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>, request: Request) -
         }
         Err(error) => return call_error(&app, error),
     };
+    if let Err(error) = bearer.permit_cluster(Some(&request.cluster)) {
+        return denied(&app, &error);
+    }
     respond(&app, &mut hold, move |engine, sink| write_health(engine, request, sink)).await
 }
 
@@ -187,6 +214,21 @@ fn verdict(health: Option<NodeHealth>) -> (&'static str, String) {
     write_strings(&mut details, &health.missing);
     details.push(b'}');
     (state, String::from_utf8_lossy(&details).into_owned())
+}
+
+/// `POST /api/reload`: reads the configuration again.
+pub(super) async fn reload(State(app): State<Arc<App>>, Extension(bearer): Extension<Bearer>) -> Response {
+    if let Err(error) = bearer.permit_cluster(None) {
+        return denied(&app, &error);
+    }
+    let shared = Arc::clone(&app);
+    let reloaded = tokio::task::spawn_blocking(move || shared.reload.get().map(|reload| reload()));
+    match reloaded.await {
+        Ok(Some(Ok(said))) => text(said),
+        Ok(Some(Err(error))) => json_error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        Ok(None) => json_error(StatusCode::NOT_IMPLEMENTED, "this server runs without a configuration file"),
+        Err(_) => call_error(&app, CallError::Panicked),
+    }
 }
 
 /// `GET /health`: the process serves requests.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kymo_engine::model::{Answer, Query, Request, SeriesError};
+use kymo_engine::model::{Answer, Query, Request};
 
 use super::engine::Engine;
 use super::json::{write_number, write_string};
@@ -10,8 +10,9 @@ use super::parts::Parts;
 use super::stream::{Gone, Sink};
 
 /// Evaluates and writes all queries, one after the other: a series is evaluated whole before its first byte is written.
-/// Gives up when it takes too long, or when nobody waits any more.
-pub(super) fn answer(engine: &dyn Engine, request: &Request, mut sink: Sink) -> Result<(), Gone> {
+/// Gives up when it takes too long, or when nobody waits any more. Series beyond `point_limit` points are errors.
+pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, mut sink: Sink) -> Result<(), Gone> {
+    let mut points = 0_u64;
     let hosts = if request.for_all_nodes.is_empty() { Vec::new() } else { engine.hosts(&request.cluster) };
     let generated = || {
         let pairs = hosts.iter().flat_map(|host| request.for_all_nodes.iter().map(move |metric| (host, metric)));
@@ -46,11 +47,19 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, mut sink: Sink) -> 
                 comma(&mut sink.out, written);
                 written += 1;
                 match series {
+                    // Series that were computed for nothing cost no more than the one part that they are of.
+                    _ if points > point_limit => {
+                        write_error(
+                            &mut sink.out,
+                            &format!("the answer has more than {point_limit} points in sum: ask for less at one time"),
+                        );
+                    }
                     Ok(series) => {
+                        points = points.saturating_add(series.data.len() as u64);
                         parts.measure(series.data.len());
                         write_series(&mut sink, request.with_data, &series)?;
                     }
-                    Err(error) => write_error(&mut sink.out, &error),
+                    Err(error) => write_error(&mut sink.out, &error.to_string()),
                 }
                 sink.breathe()?;
             }
@@ -76,9 +85,9 @@ fn write_query(out: &mut Vec<u8>, query: &Query) {
     out.extend_from_slice(format!(",\"resolution\":{},\"aggreg\":{}}}", query.resolution, query.aggregate).as_bytes());
 }
 
-fn write_error(out: &mut Vec<u8>, error: &SeriesError) {
+fn write_error(out: &mut Vec<u8>, error: &str) {
     out.extend_from_slice(b"{\"error\":");
-    write_string(out, &error.to_string());
+    write_string(out, error);
     out.extend_from_slice(b",\"from\":0,\"to\":0,\"resolution\":0,\"avg\":0,\"min\":0,\"max\":0}");
 }
 

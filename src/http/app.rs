@@ -1,44 +1,69 @@
 //! What all handlers share.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use kymo_engine::model::Lsn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::auth::Auth;
+use super::auth::{Access, Auth};
 use super::engine::{Engine, Unavailable};
 use super::limits::Limits;
 use super::metrics::Metrics;
+use super::peers::Peers;
+use super::tls::{Tls, TlsError, TlsFiles};
 
 /// Tells the time in unix seconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// What the HTTP face is made for: a store, and who may use it.
+/// What `POST /api/reload` calls: it tells what has changed, or why nothing has.
+pub type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// What the HTTP face is made for.
 pub struct State {
     /// The store.
     pub engine: Arc<dyn Engine>,
-    /// The raw Ed25519 key that tokens are verified with; `None` lets everyone in.
-    pub jwt_public_key: Option<[u8; 32]>,
     /// For the time claims of tokens.
     pub clock: Clock,
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("authenticates", &self.jwt_public_key.is_some()).finish_non_exhaustive()
+        f.debug_struct("State").finish_non_exhaustive()
     }
+}
+
+/// What can be exchanged while the server runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What clients may have.
+    pub limits: Limits,
+    /// Who may use the API.
+    pub access: Access,
+    /// The certificate of HTTPS; `None` speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// The settings as they are in force.
+pub(super) struct Live {
+    pub(super) limits: Limits,
+    /// `None` lets everyone in.
+    pub(super) auth: Option<Auth>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// The shared state of the handlers.
 pub(super) struct App {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) auth: Option<Auth>,
-    pub(super) limits: Limits,
+    clock: Clock,
+    live: RwLock<Arc<Live>>,
+    pub(super) reload: OnceLock<Reload>,
     pub(super) metrics: Metrics,
+    pub(super) peers: Arc<Peers>,
+    in_flight: usize,
     /// One permit for each byte of a body that may be held.
     pub(super) bytes: Arc<Semaphore>,
     /// One permit for each request that may evaluate at one time.
@@ -49,36 +74,63 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(state: State, mut limits: Limits) -> Arc<Self> {
-        // A body that could never get its permits would only be refused later. Permits are counted in 32 bits.
-        limits.in_flight = limits.in_flight.min(Semaphore::MAX_PERMITS);
-        limits.body = limits.body.min(limits.in_flight).min(u32::MAX as usize);
-        limits.json_body = limits.json_body.min(limits.body);
-        Arc::new(Self {
-            auth: state.jwt_public_key.map(|key| Auth::new(key, state.clock)),
+    pub(super) fn new(state: State, settings: Settings) -> Result<Arc<Self>, TlsError> {
+        let live = Live::new(settings, &state.clock)?;
+        let limits = &live.limits;
+        Ok(Arc::new(Self {
             engine: state.engine,
+            clock: state.clock,
+            reload: OnceLock::new(),
             metrics: Metrics::default(),
+            peers: Arc::default(),
+            in_flight: limits.in_flight,
             bytes: Arc::new(Semaphore::new(limits.in_flight)),
             queries: Arc::new(Semaphore::new(limits.queries)),
             decoders: Arc::new(Semaphore::new(limits.decoders.max(1))),
             refusals: AtomicU64::new(0),
-            limits,
-        })
+            live: RwLock::new(Arc::new(live)),
+        }))
+    }
+
+    /// The settings that are in force now.
+    pub(super) fn live(&self) -> Arc<Live> {
+        // It is changed by a whole assignment only.
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force; the names of those that stay because they need a restart.
+    pub(super) fn exchange(&self, mut settings: Settings) -> Result<Vec<&'static str>, TlsError> {
+        let old = self.live();
+        let mut kept = Vec::new();
+        let (new, fixed) = (&mut settings.limits, &old.limits);
+        for (name, new, fixed) in [
+            ("in-flight", &mut new.in_flight, fixed.in_flight),
+            ("queries", &mut new.queries, fixed.queries),
+            ("decoders", &mut new.decoders, fixed.decoders),
+        ] {
+            if *new != fixed {
+                kept.push(name);
+                *new = fixed;
+            }
+        }
+        let live = Arc::new(Live::new(settings, &self.clock)?);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+        Ok(kept)
     }
 
     /// The time that one request may be held.
     pub(super) fn hold(&self) -> Hold {
-        Hold { left: self.limits.hold }
+        Hold { left: self.live().limits.hold }
     }
 
     /// Bytes of bodies held now.
     pub(super) fn bytes_held(&self) -> usize {
-        self.limits.in_flight.saturating_sub(self.bytes.available_permits())
+        self.in_flight.saturating_sub(self.bytes.available_permits())
     }
 
     /// Whether the next connections may soon find no room.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.metrics.connections_open() > self.limits.connections as u64 / 4 * 3
+    pub(super) fn is_crowded(&self, limits: &Limits) -> bool {
+        self.metrics.connections_open() > limits.connections as u64 / 4 * 3
     }
 
     /// When a refused client may come back: 1 to 5 seconds, spread so that they do not all come at once.
@@ -140,6 +192,19 @@ impl App {
             Some(Err(_)) => Err(Unavailable { reason: "the store stopped before the write was durable".to_owned() }),
             None => Err(Unavailable { reason: "the write is not durable in time".to_owned() }),
         }
+    }
+}
+
+impl Live {
+    fn new(settings: Settings, clock: &Clock) -> Result<Self, TlsError> {
+        let Settings { mut limits, access, tls } = settings;
+        // A body that could never get its permits would only be refused later. Permits are counted in 32 bits.
+        limits.in_flight = limits.in_flight.min(Semaphore::MAX_PERMITS);
+        limits.body = limits.body.min(limits.in_flight).min(u32::MAX as usize);
+        limits.decoded_body = limits.decoded_body.min(limits.in_flight).min(u32::MAX as usize);
+        limits.json_body = limits.json_body.min(limits.body);
+        let auth = Auth::new(&access, Arc::clone(clock));
+        Ok(Self { limits, auth, tls: tls.map(Tls::load).transpose()? })
     }
 }
 

@@ -1,18 +1,20 @@
 //! Receiving the body of a request within its limits.
 //!
-//! Owns the one place where bytes of clients pile up. A byte is read only when it has a permit: waiting for permits is
-//! the back-pressure, and a body of known length waits before its first byte, holding nothing. Tells a body that
-//! arrived whole from one that was cut.
+//! Owns the one place where bytes of clients pile up. A byte is kept only when it has a permit: waiting for permits is
+//! the back-pressure, and a body of known length waits before its first byte, holding nothing. Who promises much and
+//! sends little holds little. Tells a body that arrived whole from one that was cut.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
+use memchr::memchr_iter;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::{App, CallError, Hold};
+use super::inflate::{self, Inflate, InflateError};
 use super::json::JsonError;
 
 /// How long what a refused client still sends is read and dropped, so that it gets to read the answer: closing a socket
@@ -21,6 +23,12 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Bytes of a body that are worked on at once: that takes less time than handing them to another thread is worth.
 const SMALL: usize = 64 << 10;
+
+/// Bytes of a body that get their permits before the first one is read.
+const EAGER: usize = 64 << 10;
+
+/// Bytes of a compressed body that are decompressed at once: what comes of them is not yet permitted.
+const PIECE: usize = 4 << 10;
 
 /// A received body. Its permits are given back when it is dropped.
 #[derive(Debug)]
@@ -61,68 +69,170 @@ pub(super) enum BodyError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// It has more lines than it may have.
+    #[error("the body has more than {limit} lines")]
+    TooManyLines {
+        /// The limit.
+        limit: usize,
+    },
+    /// It was compressed, and cannot be decompressed.
+    #[error("{0}")]
+    Inflate(#[from] InflateError),
     /// Its bytes got no permit in time.
     #[error("the server is overloaded: too many bytes of writes are waiting")]
     Overload,
 }
 
-/// Receives a body of at most `limit` bytes.
-pub(super) async fn receive(app: &App, mut body: Body, limit: usize, hold: &mut Hold) -> Result<Received, BodyError> {
-    let result = fill(app, &mut body, limit, hold).await;
+impl BodyError {
+    /// The name to count by.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } | Self::Inflate(InflateError::TooLong(_)) => "body-too-long",
+            Self::TooManyLines { .. } => "body-lines",
+            Self::Inflate(InflateError::Ratio) => "body-ratio",
+            Self::Inflate(InflateError::Broken(_)) => "body-broken",
+            Self::Overload => "overload",
+        }
+    }
+}
+
+/// Receives a body of at most `limit` bytes, as it is.
+pub(super) async fn receive(app: &App, body: Body, limit: usize, hold: &mut Hold) -> Result<Received, BodyError> {
+    receive_as(app, body, limit, None, hold).await
+}
+
+/// Receives a body of lines, decompressed if its first bytes say so.
+pub(super) async fn receive_lines(app: &App, body: Body, hold: &mut Hold) -> Result<Received, BodyError> {
+    let live = app.live();
+    let received = receive_as(app, body, live.limits.body, Some(live.limits.decoded_body), hold).await?;
+    let limit = live.limits.lines;
+    // Only a body of more bytes can have more lines.
+    let too_many = received.bytes.len() > limit && memchr_iter(b'\n', &received.bytes).count() > limit;
+    if too_many { Err(BodyError::TooManyLines { limit }) } else { Ok(received) }
+}
+
+async fn receive_as(
+    app: &App,
+    mut body: Body,
+    limit: usize,
+    inflated: Option<usize>,
+    hold: &mut Hold,
+) -> Result<Received, BodyError> {
+    let result = fill(app, &mut body, limit, inflated, hold).await;
     if result.is_err() {
         discard(body).await;
     }
     result
 }
 
-async fn fill(app: &App, body: &mut Body, limit: usize, hold: &mut Hold) -> Result<Received, BodyError> {
+async fn fill(
+    app: &App,
+    body: &mut Body,
+    limit: usize,
+    inflated: Option<usize>,
+    hold: &mut Hold,
+) -> Result<Received, BodyError> {
+    let live = app.live();
     let too_long = BodyError::TooLong { limit };
     let announced = match body.size_hint().exact() {
         Some(length) => usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(too_long)?,
         None => 0,
     };
-    let mut permits = None;
-    take(app, &mut permits, announced, hold).await?;
-    let mut permitted = announced;
-    let mut bytes = Vec::with_capacity(announced);
+    let mut held = Held { app, permits: None, count: 0 };
+    held.grow(announced.min(EAGER), hold).await?;
+    let mut bytes = Vec::with_capacity(announced.min(EAGER));
+    let (mut received, mut inflate, mut is_known) = (0, None, inflated.is_none());
 
-    let end = Instant::now() + app.limits.body_time;
+    let end = Instant::now() + live.limits.body_time;
     let complete = loop {
-        let by = end.min(Instant::now() + app.limits.stall);
+        let by = end.min(Instant::now() + live.limits.stall);
         let data = match timeout_at(by, body.frame()).await {
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(None) => break true,
-            Ok(Some(Err(_))) | Err(_) => break false,
+            Ok(Some(Err(_))) => break false,
+            Err(_) => {
+                app.metrics.refused("slow-body");
+                break false;
+            }
         };
-        let length = bytes.len() + data.len();
-        if length > limit {
+        received += data.len();
+        if received > limit {
             return Err(BodyError::TooLong { limit });
         }
-        take(app, &mut permits, length.saturating_sub(permitted), hold).await?;
-        permitted = permitted.max(length);
+        if let Some(inflate) = &mut inflate {
+            held.inflate(inflate, &data, &mut bytes, hold).await?;
+            continue;
+        }
+        held.cover(bytes.len() + data.len(), announced, hold).await?;
+        bytes.reserve_exact(held.count.saturating_sub(bytes.len()));
         bytes.extend_from_slice(&data);
+        if !is_known && bytes.len() >= inflate::MAGIC {
+            is_known = true;
+            inflate = inflated.and_then(|limit| Inflate::of(&bytes, limit));
+            if let Some(inflate) = &mut inflate {
+                let compressed = std::mem::take(&mut bytes);
+                held.inflate(inflate, &compressed, &mut bytes, hold).await?;
+            }
+        }
     };
-    Ok(Received { bytes, complete, _permits: permits })
+    if let Some(inflate) = inflate.as_mut().filter(|_| complete) {
+        inflate.finish()?;
+        inflate.take(&mut bytes);
+        held.cover(bytes.len(), 0, hold).await?;
+    }
+    Ok(Received { bytes, complete, _permits: held.permits })
 }
 
-/// Takes `count` more permits.
-async fn take(
-    app: &App,
-    permits: &mut Option<OwnedSemaphorePermit>,
+/// The permits for the bytes of one body.
+struct Held<'a> {
+    app: &'a App,
+    permits: Option<OwnedSemaphorePermit>,
     count: usize,
-    hold: &mut Hold,
-) -> Result<(), BodyError> {
-    let count = u32::try_from(count).map_err(|_| BodyError::Overload)?;
-    if count == 0 {
-        return Ok(());
+}
+
+impl Held<'_> {
+    /// Takes permits for `length` bytes, and for as many again as are held, up to `announced`: who promises a long body
+    /// and sends little of it gets no more than twice what it sends.
+    async fn cover(&mut self, length: usize, announced: usize, hold: &mut Hold) -> Result<(), BodyError> {
+        if length <= self.count {
+            return Ok(());
+        }
+        self.grow(length.max(announced.min(2 * self.count)) - self.count, hold).await
     }
-    let more = hold.wait(Arc::clone(&app.bytes).acquire_many_owned(count)).await;
-    let more = more.and_then(Result::ok).ok_or(BodyError::Overload)?;
-    match permits {
-        Some(permits) => permits.merge(more),
-        None => *permits = Some(more),
+
+    /// Takes `count` more permits.
+    async fn grow(&mut self, count: usize, hold: &mut Hold) -> Result<(), BodyError> {
+        let permits = u32::try_from(count).map_err(|_| BodyError::Overload)?;
+        if permits == 0 {
+            return Ok(());
+        }
+        let more = hold.wait(Arc::clone(&self.app.bytes).acquire_many_owned(permits)).await;
+        let more = more.and_then(Result::ok).ok_or(BodyError::Overload)?;
+        match &mut self.permits {
+            Some(permits) => permits.merge(more),
+            None => self.permits = Some(more),
+        }
+        self.count += count;
+        Ok(())
     }
-    Ok(())
+
+    /// Decompresses `data`, a piece at a time, and covers what comes of it.
+    async fn inflate(
+        &mut self,
+        inflate: &mut Inflate,
+        data: &[u8],
+        bytes: &mut Vec<u8>,
+        hold: &mut Hold,
+    ) -> Result<(), BodyError> {
+        for piece in data.chunks(PIECE) {
+            inflate.push(piece)?;
+            inflate.take(bytes);
+            self.cover(bytes.len(), 0, hold).await?;
+            // Others are served by this thread too.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
 }
 
 /// Reads and drops what a client still sends, for a moment.

@@ -11,8 +11,15 @@ use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
 /// short; the others are called where waiting is allowed.
 pub trait Engine: Send + Sync + 'static {
     /// Decodes and takes over all good lines of `body`; they are not durable yet. Lines that name no cluster belong to
-    /// `default_cluster`. `complete` is false when the body was cut: its last, partial line is dropped.
-    fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable>;
+    /// `default_cluster`. `complete` is false when the body was cut: its last, partial line is dropped. Lines of a
+    /// cluster that is not one of `clusters`, if they are given, are refused.
+    fn write(
+        &self,
+        body: &[u8],
+        default_cluster: &str,
+        complete: bool,
+        clusters: Option<&[String]>,
+    ) -> Result<Written, Unavailable>;
 
     /// Calls `done` once everything up to `lsn` is durable, maybe at once and in this thread, or with the reason why it
     /// never will be.

@@ -7,12 +7,22 @@ use std::time::Duration;
 pub struct Limits {
     /// The longest body of a write in bytes; a longer one is answered with 413.
     pub body: usize,
+    /// The longest body of a write after it was decompressed, in bytes.
+    pub decoded_body: usize,
+    /// Lines of a write at most.
+    pub lines: usize,
     /// The longest body of any other request in bytes: a decoded JSON document takes a multiple of its text.
     pub json_body: usize,
     /// Bytes of all bodies held at one time. A body waits for its bytes before it is read.
     pub in_flight: usize,
     /// Connections at one time; at the limit accepting pauses.
     pub connections: usize,
+    /// Connections of one peer (an IPv4 address, or a network of 64 bits) at one time; the next one is answered with 503.
+    pub connections_per_peer: usize,
+    /// Requests of one peer in a second, below `/api`; 0 is no limit.
+    pub requests_per_second: u32,
+    /// Points that the series of one answer may have in sum.
+    pub request_points: u64,
     /// Requests that evaluate stored data at one time: queries, and those of operators.
     pub queries: usize,
     /// Large bodies of writes that are decoded at one time.
@@ -27,7 +37,7 @@ pub struct Limits {
     pub idle: Duration,
     /// From the first to the last byte of a body.
     pub body_time: Duration,
-    /// How long a client may send no byte of a body, or take no byte of an answer.
+    /// How long a client may send no byte of a body, or take less than 64 KiB of an answer that waits for it.
     pub stall: Duration,
     /// How long the queries of one request may be evaluated. Looked at between two queries.
     pub query_time: Duration,
@@ -39,9 +49,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 64 << 20,
+            decoded_body: 64 << 20,
+            lines: 2_000_000,
             json_body: 16 << 20,
             in_flight: 256 << 20,
             connections: 8192,
+            connections_per_peer: 1024,
+            requests_per_second: 0,
+            request_points: 100_000_000,
             queries: 16,
             decoders: std::thread::available_parallelism().map_or(2, usize::from),
             hold: Duration::from_secs(4),

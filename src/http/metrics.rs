@@ -14,18 +14,65 @@ use super::routes::Endpoint;
 /// Upper bounds of the write latency histogram in seconds: from a fast disk's sync to the sender's patience.
 const BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// Why a request, or a connection before its first one, is refused. All are shown from the start, so that an alert can
+/// ask for any of them.
+const REFUSED: [&str; 19] = [
+    "no-token",
+    "token-malformed",
+    "token-algorithm",
+    "token-signature",
+    "token-expired",
+    "token-not-yet-valid",
+    "token-without-expiry",
+    "scope",
+    "cluster",
+    "rate",
+    "connections-per-peer",
+    "body-too-long",
+    "body-lines",
+    "body-ratio",
+    "body-broken",
+    "slow-body",
+    "overload",
+    "not-durable",
+    "query-time",
+];
+
+/// Why the server closes a connection.
+const CLOSED: [&str; 4] = ["idle", "slow-head", "slow-reader", "tls"];
+
 /// Counters of the HTTP face since the start of the process.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     answers: Mutex<BTreeMap<(Endpoint, u16), u64>>,
+    refusals: [AtomicU64; REFUSED.len()],
+    closed: [AtomicU64; CLOSED.len()],
+    /// Good and bad ones.
+    reloads: [AtomicU64; 2],
+    certificates: [AtomicU64; 2],
     refused: Mutex<BTreeMap<&'static str, u64>>,
     accepted: AtomicU64,
-    /// Writes by latency; the last one counts those above all bounds.
-    writes: [AtomicU64; BOUNDS.len() + 1],
-    write_nanos: AtomicU64,
+    writes: Histogram,
+    queries: Histogram,
     connections: AtomicU64,
     connections_open: AtomicU64,
     accept_errors: AtomicU64,
+}
+
+/// Requests by how long they took.
+#[derive(Debug, Default)]
+struct Histogram {
+    /// The last one counts those above all bounds.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl Histogram {
+    fn add(&self, took: Duration) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < took.as_secs_f64());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// A connection that is counted as open while this lives.
@@ -57,9 +104,32 @@ impl Metrics {
 
     /// Counts a durable write that took this long.
     pub(super) fn write_took(&self, took: Duration) {
-        let bucket = BOUNDS.partition_point(|bound| *bound < took.as_secs_f64());
-        self.writes[bucket].fetch_add(1, Ordering::Relaxed);
-        self.write_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.writes.add(took);
+    }
+
+    /// Counts a query whose answer began after this long.
+    pub(super) fn query_took(&self, took: Duration) {
+        self.queries.add(took);
+    }
+
+    /// Counts a request that was refused for a reason of [`REFUSED`].
+    pub(super) fn refused(&self, reason: &str) {
+        count(&REFUSED, &self.refusals, reason);
+    }
+
+    /// Counts a connection that the server closed for a reason of [`CLOSED`].
+    pub(super) fn closed(&self, reason: &str) {
+        count(&CLOSED, &self.closed, reason);
+    }
+
+    /// Counts a reload of the settings.
+    pub(super) fn reloaded(&self, is_good: bool) {
+        self.reloads[usize::from(!is_good)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a certificate that was exchanged.
+    pub(super) fn certificate(&self, is_good: bool) {
+        self.certificates[usize::from(!is_good)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection, as open until the result is dropped.
@@ -87,15 +157,16 @@ impl Metrics {
             let labels = format!("{{endpoint=\"{}\",code=\"{status}\"}}", endpoint.name());
             text.sample("kymo_http_requests_total", &labels, count);
         }
-        text.family("kymo_http_write_seconds", "histogram", "Time from a write's head to its durable answer.");
-        let mut count = 0;
-        for (bound, bucket) in BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]).zip(&self.writes) {
-            count += bucket.load(Ordering::Relaxed);
-            text.sample("kymo_http_write_seconds_bucket", &format!("{{le=\"{bound}\"}}"), count);
-        }
-        let seconds = Duration::from_nanos(self.write_nanos.load(Ordering::Relaxed)).as_secs_f64();
-        text.sample("kymo_http_write_seconds_sum", "", seconds);
-        text.sample("kymo_http_write_seconds_count", "", count);
+        text.family("kymo_http_requests_refused_total", "counter", "Requests and connections that were refused.");
+        text.each("kymo_http_requests_refused_total", "reason", &REFUSED, &self.refusals);
+        text.family("kymo_http_connections_closed_total", "counter", "Connections that the server closed.");
+        text.each("kymo_http_connections_closed_total", "reason", &CLOSED, &self.closed);
+        text.family("kymo_config_reloads_total", "counter", "Times that the settings were loaded again.");
+        text.each("kymo_config_reloads_total", "outcome", &["good", "bad"], &self.reloads);
+        text.family("kymo_http_certificate_reloads_total", "counter", "Certificates that were exchanged.");
+        text.each("kymo_http_certificate_reloads_total", "outcome", &["good", "bad"], &self.certificates);
+        text.histogram("kymo_http_write_seconds", "Time from a write's head to its durable answer.", &self.writes);
+        text.histogram("kymo_http_query_seconds", "Time from a query to the begin of its answer.", &self.queries);
         text.family("kymo_http_lines_accepted_total", "counter", "Lines taken over from writes.");
         text.sample("kymo_http_lines_accepted_total", "", self.accepted.load(Ordering::Relaxed));
         text.family("kymo_http_lines_refused_total", "counter", "Lines of writes that were refused.");
@@ -122,8 +193,36 @@ impl Text {
         writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap_or_default();
     }
 
+    /// One sample a value of a label.
+    fn each(&mut self, name: &str, label: &str, values: &[&str], counts: &[AtomicU64]) {
+        for (value, count) in values.iter().zip(counts) {
+            self.sample(name, &format!("{{{label}=\"{value}\"}}"), count.load(Ordering::Relaxed));
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        let mut count = 0;
+        for (bound, bucket) in BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]).zip(&histogram.buckets) {
+            count += bucket.load(Ordering::Relaxed);
+            self.sample(&format!("{name}_bucket"), &format!("{{le=\"{bound}\"}}"), count);
+        }
+        let seconds = Duration::from_nanos(histogram.nanos.load(Ordering::Relaxed)).as_secs_f64();
+        self.sample(&format!("{name}_sum"), "", seconds);
+        self.sample(&format!("{name}_count"), "", count);
+    }
+
     fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
         writeln!(self.0, "{name}{labels} {value}").unwrap_or_default();
+    }
+}
+
+/// Adds one to the counter of a name.
+fn count(names: &[&str], counts: &[AtomicU64], name: &str) {
+    let at = names.iter().position(|known| *known == name);
+    debug_assert!(at.is_some(), "{name} is not counted");
+    if let Some(count) = at.and_then(|at| counts.get(at)) {
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

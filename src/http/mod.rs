@@ -11,24 +11,29 @@ mod app;
 mod auth;
 mod body;
 mod engine;
+mod inflate;
 mod json;
 mod limits;
 mod metrics;
 mod param;
 mod parts;
+mod peers;
 mod query;
 mod reply;
 mod routes;
 mod serve;
 mod socket;
 mod stream;
+mod tls;
 mod turn;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use app::{Clock, State};
+pub use app::{Clock, Reload, Settings, State};
+pub use auth::Access;
 pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
 pub use limits::Limits;
-pub use serve::serve;
+pub use serve::Server;
+pub use tls::{TlsError, TlsFiles, check};

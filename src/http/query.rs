@@ -2,21 +2,28 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::answer::answer;
 use super::app::App;
+use super::auth::Bearer;
 use super::body::receive;
 use super::json::decode_query;
-use super::reply::{body_error, call_error, json_error};
+use super::reply::{body_error, call_error, denied, json_error};
 use super::stream::respond;
 
 /// Answers a query request.
-pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(super) async fn query(
+    State(app): State<Arc<App>>,
+    Extension(bearer): Extension<Bearer>,
+    request: Request,
+) -> Response {
     let mut hold = app.hold();
-    let body = match receive(&app, request.into_body(), app.limits.json_body, &mut hold).await {
+    let body = match receive(&app, request.into_body(), app.live().limits.json_body, &mut hold).await {
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
@@ -25,5 +32,12 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resp
         Ok(Err(error)) => return json_error(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => return call_error(&app, error),
     };
-    respond(&app, &mut hold, move |engine, sink| answer(engine, &request, sink)).await
+    if let Err(error) = bearer.permit_cluster(Some(&request.cluster)) {
+        return denied(&app, &error);
+    }
+    let begin = Instant::now();
+    let points = app.live().limits.request_points;
+    let response = respond(&app, &mut hold, move |engine, sink| answer(engine, &request, points, sink)).await;
+    app.metrics.query_took(begin.elapsed());
+    response
 }

@@ -6,7 +6,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::app::{App, CallError};
+use super::auth::Denied;
 use super::body::BodyError;
+use super::inflate::InflateError;
 use super::json::write_string;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -63,6 +65,24 @@ pub(super) fn unauthorized(error: &str) -> Response {
     response
 }
 
+/// 403 with the reason: the token is good, but not for this.
+pub(super) fn denied(app: &App, denied: &Denied) -> Response {
+    app.metrics.refused(denied.reason());
+    let mut response = text_error(StatusCode::FORBIDDEN, &denied.to_string());
+    if let Denied::Scope(verb) = denied {
+        let challenge = format!("Bearer realm=\"kymo\", error=\"insufficient_scope\", scope=\"{}\"", verb.name());
+        response.headers_mut().extend(HeaderValue::try_from(challenge).ok().map(|value| (WWW_AUTHENTICATE, value)));
+    }
+    response
+}
+
+/// The answer to a peer that sends too many requests. Senders drop what is answered with 429, and come back after a 503.
+pub(super) fn too_many(status: StatusCode, retry_after_secs: u64) -> Response {
+    let mut response = json_error(status, "too many requests of this address in a second");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_secs));
+    response
+}
+
 /// 404.
 pub(super) fn not_found() -> Response {
     text_error(StatusCode::NOT_FOUND, "404 page not found")
@@ -82,6 +102,12 @@ pub(super) fn unavailable(app: &App, reason: &str) -> Response {
     response
 }
 
+/// 503 for a write that is not on the device: the store does not take or keep it now.
+pub(super) fn not_durable(app: &App, reason: &str) -> Response {
+    app.metrics.refused("not-durable");
+    unavailable(app, reason)
+}
+
 /// Tells when to come back.
 pub(super) fn retry_later(app: &App, response: &mut Response) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.retry_after_secs()));
@@ -89,16 +115,24 @@ pub(super) fn retry_later(app: &App, response: &mut Response) {
 
 /// The answer to a body that was not received.
 pub(super) fn body_error(app: &App, error: &BodyError) -> Response {
-    match error {
-        BodyError::TooLong { .. } => json_error(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
-        BodyError::Overload => unavailable(app, &error.to_string()),
-    }
+    app.metrics.refused(error.reason());
+    let status = match error {
+        BodyError::TooLong { .. }
+        | BodyError::TooManyLines { .. }
+        | BodyError::Inflate(InflateError::TooLong(_) | InflateError::Ratio) => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::Inflate(InflateError::Broken(_)) => StatusCode::BAD_REQUEST,
+        BodyError::Overload => return unavailable(app, &error.to_string()),
+    };
+    json_error(status, &error.to_string())
 }
 
 /// The answer to a request that the engine did not answer.
 pub(super) fn call_error(app: &App, error: CallError) -> Response {
     match error {
-        CallError::Overload => unavailable(app, &error.to_string()),
+        CallError::Overload => {
+            app.metrics.refused("overload");
+            unavailable(app, &error.to_string())
+        }
         CallError::Panicked => json_error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }

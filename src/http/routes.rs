@@ -1,6 +1,7 @@
 //! Which path is served by whom.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,7 +11,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::app::App;
-use super::{admin, auth, query, reply, write};
+use super::auth::Verb;
+use super::peers::Connected;
+use super::{admin, auth, body, query, reply, write};
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,12 +23,13 @@ pub(super) enum Endpoint {
     Free,
     Debug,
     Healthcheck,
+    Reload,
     Other,
 }
 
 impl Endpoint {
     /// Those below `/api`, which ask for a token.
-    const API: [Self; 5] = [Self::Write, Self::Query, Self::Free, Self::Debug, Self::Healthcheck];
+    const API: [Self; 6] = [Self::Write, Self::Query, Self::Free, Self::Debug, Self::Healthcheck, Self::Reload];
 
     /// Its name in paths and metrics.
     pub(super) fn name(self) -> &'static str {
@@ -35,19 +39,29 @@ impl Endpoint {
             Self::Free => "free",
             Self::Debug => "debug",
             Self::Healthcheck => "healthcheck",
+            Self::Reload => "reload",
             Self::Other => "other",
         }
     }
 
     fn allow(self) -> &'static str {
         match self {
-            Self::Write | Self::Free => "POST",
+            Self::Write | Self::Free | Self::Reload => "POST",
             Self::Query => "GET, HEAD, POST",
             Self::Debug | Self::Healthcheck | Self::Other => "GET, HEAD",
         }
     }
 
-    fn of(path: &str) -> Self {
+    /// What its caller must be permitted to do.
+    fn verb(self) -> Verb {
+        match self {
+            Self::Write => Verb::Write,
+            Self::Query | Self::Healthcheck => Verb::Query,
+            Self::Free | Self::Debug | Self::Reload | Self::Other => Verb::Admin,
+        }
+    }
+
+    pub(super) fn of(path: &str) -> Self {
         let name = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
         Self::API.into_iter().find(|endpoint| Some(endpoint.name()) == name).unwrap_or(Self::Other)
     }
@@ -62,10 +76,12 @@ pub(super) fn router(app: &Arc<App>) -> Router {
             Endpoint::Query => get(query::query).post(query::query),
             Endpoint::Free => post(admin::free),
             Endpoint::Debug => get(admin::debug),
+            Endpoint::Reload => post(admin::reload),
             Endpoint::Healthcheck | Endpoint::Other => get(admin::healthcheck),
         };
         let methods = methods
-            .route_layer(from_fn_with_state(Arc::clone(app), auth::guard))
+            .route_layer(from_fn_with_state((Arc::clone(app), endpoint.verb()), auth::guard))
+            .route_layer(from_fn_with_state((Arc::clone(app), endpoint), pace))
             .fallback(move || async move { reply::method_not_allowed(endpoint.allow()) });
         let path = format!("/api/{}", endpoint.name());
         for path in [format!("{path}/"), format!("{path}/{{*below}}"), path] {
@@ -80,6 +96,29 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .fallback(|| async { reply::not_found() })
         .layer(from_fn_with_state(Arc::clone(app), observe))
         .with_state(Arc::clone(app))
+}
+
+/// Slows down a peer that sends too many requests, and refuses what it sends beyond.
+async fn pace(State((app, endpoint)): State<(Arc<App>, Endpoint)>, request: Request, next: Next) -> Response {
+    let rate = app.live().limits.requests_per_second;
+    let turn = request.extensions().get::<Arc<Connected>>().map_or(Ok(Duration::ZERO), |peer| peer.request(rate));
+    match turn {
+        Ok(Duration::ZERO) => next.run(request).await,
+        Ok(wait) => {
+            tokio::time::sleep(wait).await;
+            next.run(request).await
+        }
+        Err(retry) => {
+            app.metrics.refused("rate");
+            body::discard(request.into_body()).await;
+            let status = if endpoint == Endpoint::Write {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::TOO_MANY_REQUESTS
+            };
+            reply::too_many(status, retry.as_secs() + 1)
+        }
+    }
 }
 
 /// Counts every answer, and closes the connection after an error: senders do not read its body, which would keep the

@@ -35,12 +35,12 @@ enum Piece {
 }
 
 /// The writing end.
-#[derive(Debug)]
 pub(super) struct Sink {
     /// What is not sent yet.
     pub(super) out: Vec<u8>,
     pieces: mpsc::Sender<Piece>,
     deadline: Instant,
+    app: Arc<App>,
 }
 
 /// The sending end.
@@ -51,7 +51,7 @@ struct Source {
 
 /// Answers with the JSON document that `write` makes, where waiting is allowed, when it is this request's turn.
 pub(super) async fn respond(
-    app: &App,
+    app: &Arc<App>,
     hold: &mut Hold,
     write: impl FnOnce(&dyn Engine, Sink) -> Result<(), Gone> + Send + 'static,
 ) -> Response {
@@ -59,7 +59,7 @@ pub(super) async fn respond(
         Ok(permit) => permit,
         Err(error) => return call_error(app, error),
     };
-    let (sink, source) = stream(Instant::now() + app.limits.query_time);
+    let (sink, source) = stream(app);
     let engine = Arc::clone(&app.engine);
     tokio::task::spawn_blocking(move || {
         if write(&*engine, sink).is_err() {
@@ -74,11 +74,12 @@ pub(super) async fn respond(
     }
 }
 
-/// Two ends of one answer that should be whole at `deadline`.
-fn stream(deadline: Instant) -> (Sink, Source) {
+/// Two ends of one answer.
+fn stream(app: &Arc<App>) -> (Sink, Source) {
+    let deadline = Instant::now() + app.live().limits.query_time;
     // One piece is on its way while the next one is written.
     let (sender, receiver) = mpsc::channel(1);
-    (Sink { out: Vec::new(), pieces: sender, deadline }, Source { pieces: receiver })
+    (Sink { out: Vec::new(), pieces: sender, deadline, app: Arc::clone(app) }, Source { pieces: receiver })
 }
 
 impl Sink {
@@ -103,6 +104,7 @@ impl Sink {
 
     /// The answer will never be whole, because it takes too long.
     pub(super) fn give_up(self) -> Result<(), Gone> {
+        self.app.metrics.refused("query-time");
         self.pieces.blocking_send(Piece::Failed(TOO_LONG)).map_err(|_| Gone)
     }
 }

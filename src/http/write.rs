@@ -4,35 +4,41 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
 use super::app::{App, CallError, Hold};
-use super::body::{Received, receive};
+use super::auth::Bearer;
+use super::body::{Received, receive_lines};
 use super::engine::{Engine, Unavailable, Written};
 use super::param::param;
-use super::reply::{body_error, call_error, json_error, unavailable, written};
+use super::reply::{body_error, call_error, json_error, not_durable, written};
 
 /// How often a store that takes no writes is asked again while the request may be held: a full disk may get space, and
 /// the common sender drops what is refused.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Answers a write.
-pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(super) async fn write(
+    State(app): State<Arc<App>>,
+    Extension(bearer): Extension<Bearer>,
+    request: Request,
+) -> Response {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
     let cluster = param(head.uri.query(), "cluster").unwrap_or_default();
     let mut hold = app.hold();
-    let body = match receive(&app, body, app.limits.body, &mut hold).await {
+    let body = match receive_lines(&app, body, &mut hold).await {
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
-    let delivery = Arc::new(Delivery { body, cluster: cluster.into_owned() });
+    let delivery = Arc::new(Delivery { body, cluster: cluster.into_owned(), bearer });
     let result = match hand_over(&app, &delivery, &mut hold).await {
         Ok(Ok(result)) => result,
-        Ok(Err(error)) => return unavailable(&app, &error.reason),
+        Ok(Err(error)) => return not_durable(&app, &error.reason),
         Err(error) => return call_error(&app, error),
     };
     app.metrics.lines(&result);
@@ -41,7 +47,7 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resp
         return json_error(StatusCode::BAD_REQUEST, "unexpected EOF: the body ended early and is not acknowledged");
     }
     if let Err(error) = app.durable(result.lsn, &mut hold).await {
-        return unavailable(&app, &error.reason);
+        return not_durable(&app, &error.reason);
     }
     app.metrics.write_took(begin.elapsed());
     let mut response = match &result.first_client_error {
@@ -59,11 +65,12 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resp
 struct Delivery {
     body: Received,
     cluster: String,
+    bearer: Bearer,
 }
 
 impl Delivery {
     fn give(&self, engine: &dyn Engine) -> Result<Written, Unavailable> {
-        engine.write(&self.body.bytes, &self.cluster, self.body.complete)
+        engine.write(&self.body.bytes, &self.cluster, self.body.complete, self.bearer.clusters())
     }
 }
 

@@ -9,6 +9,7 @@
 //! * `metrics`: `/metrics` is valid Prometheus text.
 //! * `readme`: the first command of the README does what the README says.
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
+//! * `tokens`, `tls`: who may do what, and how nobody listens in.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
@@ -29,4 +30,6 @@ mod recordings;
 mod refusals;
 mod server;
 mod tidy;
+mod tls;
+mod tokens;
 mod tools;

@@ -104,6 +104,8 @@ struct Lines<'a> {
     current: usize,
     written: Written,
     now: i64,
+    /// The clusters that the sender may write to, if not all.
+    clusters: Option<&'a [String]>,
 }
 
 impl Store {
@@ -112,9 +114,20 @@ impl Store {
     ///
     /// An error means that some of the lines may have been taken, but that none may be acknowledged.
     pub fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable> {
+        self.write_for(body, default_cluster, complete, None)
+    }
+
+    /// The same for a sender that may write to some clusters only: lines of others are refused.
+    pub fn write_for(
+        &self,
+        body: &[u8],
+        default_cluster: &str,
+        complete: bool,
+        clusters: Option<&[String]>,
+    ) -> Result<Written, Unavailable> {
         self.ready()?;
         let mut batch = self.pool.lock().pop().unwrap_or_default();
-        let outcome = self.write_with(&mut batch, body, default_cluster, complete);
+        let outcome = self.write_with(&mut batch, body, default_cluster, complete, clusters);
         // What a rare, large body took is given back.
         if body.len() <= POOLED_BODY {
             batch.clear();
@@ -129,12 +142,13 @@ impl Store {
         body: &[u8],
         default_cluster: &str,
         complete: bool,
+        clusters: Option<&[String]>,
     ) -> Result<Written, Unavailable> {
         let Batch { scratch, groups, used, group_of, rows } = batch;
         let context = decode::Context { default_cluster, limits: &self.options.limits.decode, complete };
         let written = Written { lsn: self.log.durable(), ..Written::default() };
         let now = self.env.unix_now();
-        let mut lines = Lines { store: self, groups, used, group_of, current: usize::MAX, written, now };
+        let mut lines = Lines { store: self, groups, used, group_of, current: usize::MAX, written, now, clusters };
         decode::decode(body, &self.options.metrics, &context, scratch, &mut lines);
         let mut written = lines.written;
         for group in &mut groups[..*used] {
@@ -247,6 +261,10 @@ impl Store {
 impl Sink for Lines<'_> {
     fn point(&mut self, point: Point<'_>) {
         let options = &self.store.options;
+        if self.clusters.is_some_and(|own| !own.iter().any(|name| name == point.cluster)) {
+            self.store.counters.refuse("cluster-denied", "", point.host);
+            return self.written.refuse("cluster-denied", 1);
+        }
         let time = point.time.unwrap_or(self.now);
         if time < self.now.saturating_sub(options.late_window) {
             return self.refuse_time("too-late", &point, time);

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{DebugRun, DebugTree, Engine, Freed, Limits, NodeHealth, State, Unavailable, Written};
+use super::{Access, DebugRun, DebugTree, Engine, Freed, Limits, NodeHealth, Settings, State, Unavailable, Written};
 
 type Done = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
 type OnWrite = Box<dyn FnMut(&[u8]) -> Result<Written, Unavailable> + Send>;
@@ -63,7 +63,13 @@ impl Fake {
 }
 
 impl Engine for Fake {
-    fn write(&self, body: &[u8], default_cluster: &str, complete: bool) -> Result<Written, Unavailable> {
+    fn write(
+        &self,
+        body: &[u8],
+        default_cluster: &str,
+        complete: bool,
+        _: Option<&[String]>,
+    ) -> Result<Written, Unavailable> {
         self.writes.lock().unwrap().push((body.to_vec(), default_cluster.to_owned(), complete));
         (self.on_write.lock().unwrap())(body)
     }
@@ -151,15 +157,15 @@ impl Server {
     }
 
     async fn start_with(fake: Fake, limits: Limits, jwt_public_key: Option<[u8; 32]>) -> Self {
+        let access = Access { keys: jwt_public_key.into_iter().collect(), ..Access::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let engine = Arc::new(fake);
         let shared: Arc<dyn Engine> = Arc::clone(&engine) as _;
-        let state = State { engine: shared, jwt_public_key, clock: Arc::new(|| 1_700_000_000) };
+        let state = State { engine: shared, clock: Arc::new(|| 1_700_000_000) };
+        let face = super::Server::new(state, Settings { limits, access, tls: None }).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(super::serve(listener, state, limits, async {
-            stopped.await.unwrap_or_default();
-        }));
+        let task = tokio::spawn(async move { face.serve(listener, async { stopped.await.unwrap_or_default() }).await });
         Self { address, engine, stop, task }
     }
 
