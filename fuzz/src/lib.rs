@@ -7,6 +7,8 @@
 
 mod config;
 mod decode;
+mod face;
+mod http_write;
 mod manifest;
 mod mutate;
 mod query;
@@ -17,24 +19,29 @@ mod snapshot;
 
 pub use config::config;
 pub use decode::decode;
-pub use manifest::manifest;
+pub use http_write::http_write;
+pub use manifest::{manifest, manifest_repaired};
 pub use mutate::replay_mutated;
 pub use query::query_json;
-pub use segment::segment;
-pub use snapshot::snapshot;
+pub use segment::{segment, segment_repaired};
+pub use snapshot::{snapshot, snapshot_repaired};
 
 /// A target: panics where the bytes break an invariant.
 pub type Target = fn(&[u8]);
 
 /// All targets that must hold, by name. [`canary`] is none of them.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("decode", decode),
     ("segment", segment),
+    ("segment_repaired", segment_repaired),
     ("manifest", manifest),
+    ("manifest_repaired", manifest_repaired),
     ("snapshot", snapshot),
+    ("snapshot_repaired", snapshot_repaired),
     ("replay_mutated", replay_mutated),
     ("query_json", query_json),
     ("config", config),
+    ("http_write", http_write),
 ];
 
 /// Fails on purpose: shows that a failing target is seen as one, wherever targets are run.

@@ -1,85 +1,34 @@
 //! Query requests, through the whole HTTP face: what a client can send, and what it gets.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request as HttpRequest, StatusCode};
-use hyper_util::rt::TokioIo;
-use kymo::http::{DebugTree, Engine, Freed, NodeHealth, Server, Settings, State, Unavailable, Written};
+use crate::face::{Face, lock};
+use hyper::StatusCode;
+use kymo::http::{DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
 use kymo_engine::model::{Answer, Lsn, Query, Request, ResampleAlgo, SeriesError};
 use serde_json::{Map, Value, json};
-use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use std::sync::{Arc, LazyLock, Mutex};
 
 /// The longest body that is tried, in bytes: component ids multiply.
 const BODY_MAX: usize = 16 << 10;
 
-static FACE: LazyLock<Mutex<Face>> = LazyLock::new(|| Mutex::new(Face::new()));
+static WATCHED: LazyLock<Mutex<Watched>> = LazyLock::new(|| {
+    let seen = Arc::default();
+    let face = Face::new(Arc::new(Watch { seen: Arc::clone(&seen) }));
+    Mutex::new(Watched { face, seen })
+});
 
-/// A server with one client.
-struct Face {
-    runtime: Runtime,
-    address: SocketAddr,
+/// A server, and what its store was asked.
+struct Watched {
+    face: Face,
     seen: Arc<Mutex<Option<Request>>>,
-    sender: Option<SendRequest<Full<Bytes>>>,
 }
 
-impl Face {
-    fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("a thread can be started");
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("the loopback has a free port");
-        let address = listener.local_addr().expect("a listener has an address");
-        let seen = Arc::default();
-        let engine = Arc::new(Watch { seen: Arc::clone(&seen) });
-        let state = State { engine, clock: Arc::new(|| 0) };
-        let server = Server::new(state, Settings::default()).expect("there is no certificate that could be wrong");
-        runtime.spawn(async move { server.serve(listener, std::future::pending()).await });
-        Self { runtime, address, seen, sender: None }
-    }
-
-    /// Sends a body; returns the status, the answer, and what the engine was asked.
+impl Watched {
+    /// Sends a body; returns the status, the answer, and what the store was asked.
     fn exchange(&mut self, body: &[u8]) -> (StatusCode, Vec<u8>, Option<Request>) {
         *lock(&self.seen) = None;
-        // An idle connection may have been closed.
-        let (status, answer) =
-            self.send(body).or_else(|_| self.send(body)).unwrap_or_else(|error| panic!("no whole answer: {error}"));
+        let (status, answer) = self.face.query(body);
         (status, answer, lock(&self.seen).take())
     }
-
-    fn send(&mut self, body: &[u8]) -> Result<(StatusCode, Vec<u8>), hyper::Error> {
-        let Self { runtime, address, sender, .. } = self;
-        runtime.block_on(async {
-            let mut connection = match sender.take().filter(|sender| !sender.is_closed()) {
-                Some(connection) => connection,
-                None => connect(*address).await?,
-            };
-            connection.ready().await?;
-            let request = HttpRequest::post("/api/query")
-                .header("host", "kymo")
-                .body(Full::new(Bytes::copy_from_slice(body)))
-                .expect("method, path and header are valid");
-            let answer = connection.send_request(request).await?;
-            let status = answer.status();
-            let answer = answer.into_body().collect().await?.to_bytes().to_vec();
-            *sender = Some(connection);
-            Ok((status, answer))
-        })
-    }
-}
-
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, hyper::Error> {
-    let stream = TcpStream::connect(address).await.expect("the server listens");
-    stream.set_nodelay(true).expect("a socket of the loopback has options");
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A store that remembers what it is asked.
@@ -142,8 +91,8 @@ pub fn query_json(data: &[u8]) {
     if data.len() > BODY_MAX {
         return;
     }
-    let mut face = lock(&FACE);
-    let (status, answer, seen) = face.exchange(data);
+    let mut watched = lock(&WATCHED);
+    let (status, answer, seen) = watched.exchange(data);
     let answer: Value = serde_json::from_slice(&answer)
         .unwrap_or_else(|error| panic!("{status} with no JSON: {error}\n{}", answer.escape_ascii()));
     assert!(matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST), "{status}: {answer}");
@@ -151,7 +100,7 @@ pub fn query_json(data: &[u8]) {
     assert_eq!(status, StatusCode::OK, "what reached the store is answered");
     let results = answer["results"].as_array().expect("an answer has results");
     assert_eq!(results.len(), request.queries.len() + 2 * request.for_all_nodes.len(), "one result a query");
-    let (_, _, again) = face.exchange(json_of(&request).to_string().as_bytes());
+    let (_, _, again) = watched.exchange(json_of(&request).to_string().as_bytes());
     // As text: the missing value is not equal to itself.
     assert_eq!(format!("{again:?}"), format!("{:?}", Some(&request)), "an accepted request reads back");
 }

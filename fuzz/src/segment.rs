@@ -70,7 +70,7 @@ pub(crate) fn replay_file(bytes: &[u8]) -> Option<(Walk, End)> {
     Some((walk, end))
 }
 
-/// The bytes of a segment, taken as they are and with the checksums of header and frames repaired.
+/// The bytes of a segment.
 ///
 /// Replay is total and the same each time; frames continue each other's LSNs and lie in the segment; a row gives the
 /// same value by order and by ordinal; an accepted header reads back.
@@ -80,7 +80,15 @@ pub(crate) fn replay_file(bytes: &[u8]) -> Option<(Walk, End)> {
 /// Where one of these does not hold.
 pub fn segment(data: &[u8]) {
     replay_file(data);
+}
+
+/// [`segment`] once the checksums of header and frames were repaired, so that what is behind them is reached.
+///
+/// # Panics
+///
+/// As [`segment`].
+pub fn segment_repaired(data: &[u8]) {
     let mut repaired = data.to_vec();
     repair::segment(&mut repaired);
-    replay_file(&repaired);
+    segment(&repaired);
 }

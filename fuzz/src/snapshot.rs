@@ -4,7 +4,7 @@ use crate::repair;
 use kymo_engine::disk::Region;
 use kymo_engine::snapshot::{HostRef, Snapshot, Stripe};
 
-/// The bytes of a snapshot, taken as they are and with all checksums repaired.
+/// The bytes of a snapshot.
 ///
 /// Opening, reading and verifying are total; each stripe lies in its file and has as many columns and slots as it says;
 /// hosts, metrics and columns are found by their names; what verifies can be read.
@@ -14,6 +14,14 @@ use kymo_engine::snapshot::{HostRef, Snapshot, Stripe};
 /// Where one of these does not hold.
 pub fn snapshot(data: &[u8]) {
     read_all(data);
+}
+
+/// [`snapshot`] once all checksums were repaired, so that what is behind them is reached.
+///
+/// # Panics
+///
+/// As [`snapshot`].
+pub fn snapshot_repaired(data: &[u8]) {
     let mut repaired = data.to_vec();
     repair::snapshot(&mut repaired);
     read_all(&repaired);
