@@ -11,6 +11,7 @@ mod decode;
 mod env;
 mod history;
 mod ingest;
+mod instructions;
 mod null_disk;
 mod query;
 mod replay;
@@ -18,8 +19,14 @@ mod scan;
 
 use criterion::Criterion;
 use kymo::bench::workload;
+use std::process::ExitCode;
 
-fn main() {
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--instructions").skip(1);
+    if std::env::args().any(|argument| argument == "--instructions") {
+        let name = arguments.find(|argument| !argument.starts_with('-'));
+        return instructions::main(name.as_deref());
+    }
     let mut criterion = Criterion::default().without_plots().configure_from_args();
     decode::bench(&mut criterion);
     ingest::bench(&mut criterion);
@@ -30,4 +37,5 @@ fn main() {
     scan::bench(&mut criterion);
     query::bench(&mut criterion);
     criterion.final_summary();
+    ExitCode::SUCCESS
 }
