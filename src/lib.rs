@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod http;
 mod logging;
+mod nats;
 mod nodes;
 pub mod serve;
 mod steps;

@@ -6,6 +6,7 @@ use crate::config::{self, Config, ConfigError, Durability, IoKind};
 use crate::demo;
 use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFiles};
 use crate::logging;
+use crate::nats::{self, Messaging};
 use crate::nodes::NodeProvider;
 use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
@@ -191,6 +192,10 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
     let clock_env = Arc::clone(&env);
     let clock: Clock = Arc::new(move || clock_env.unix_now());
     let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env, provider_failures));
+    let messaging = Messaging::start(&config.nats, Arc::<StoreEngine>::clone(&engine), message_bounds(config));
+    if let Some(messaging) = &messaging {
+        engine.show(messaging.status());
+    }
     let server = Server::new(State { engine, clock }, settings)?;
     if with_demo {
         start_demo(local, config).map_err(ServeError::io("start the demo"))?;
@@ -201,6 +206,9 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
             _ = interrupt.recv() => {}
         }
         info!("stopping");
+        if let Some(messaging) = messaging {
+            messaging.stop().await;
+        }
     };
     let cut = server.serve(listener, stop).await;
     if cut > 0 {
@@ -220,6 +228,10 @@ fn start_demo(addr: SocketAddr, config: &Config) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+fn message_bounds(config: &Config) -> nats::Bounds {
+    nats::Bounds { held_bytes: config.storage.limits.in_flight, max_age: config.storage.late_window }
 }
 
 /// What of a configuration can be exchanged while the HTTP face serves: see [`Server::reload`].

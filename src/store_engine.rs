@@ -1,12 +1,13 @@
 //! The store behind the HTTP face.
 
 use crate::http::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+use crate::nats;
 use kymo_engine::env::Env;
 use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
 use kymo_engine::store::{self, Durability, Store};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tracing::warn;
 
 /// Seconds between two log lines about refused lines.
@@ -21,11 +22,18 @@ pub(crate) struct StoreEngine {
     told_refusals: AtomicU64,
     /// How often nobody told which hosts are in use.
     provider_failures: Arc<AtomicU64>,
+    /// Where messages come from, once they do.
+    messaging: OnceLock<Arc<nats::Status>>,
 }
 
 impl StoreEngine {
     pub(crate) fn new(store: Arc<Store>, env: Arc<dyn Env>, provider_failures: Arc<AtomicU64>) -> Self {
-        Self { store, env, told_refusals: AtomicU64::new(0), provider_failures }
+        Self { store, env, told_refusals: AtomicU64::new(0), provider_failures, messaging: OnceLock::new() }
+    }
+
+    /// Shows how messaging goes beside the store; the first call counts.
+    pub(crate) fn show(&self, messaging: Arc<nats::Status>) {
+        drop(self.messaging.set(messaging));
     }
 
     fn tell_refusals(&self, written: &store::Written) {
@@ -94,10 +102,15 @@ impl Engine for StoreEngine {
         self.store.ready().map_err(|why| why.to_string())
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.messaging.get().map(|messaging| messaging.notes()).unwrap_or_default()
+    }
+
     fn metrics_text(&self) -> String {
         let mut text = String::new();
         write_metrics(&mut text, &self.store, self.provider_failures.load(Ordering::Relaxed))
             .expect("a String takes all that is written to it");
+        text.extend(self.messaging.get().map(|messaging| messaging.metrics_text()));
         text
     }
 }

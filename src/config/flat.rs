@@ -32,8 +32,12 @@ pub(super) fn is_flat(entries: &[Entry<'_>]) -> bool {
 pub(super) fn migrate<'s>(entries: Vec<Entry<'s>>, report: &mut Report) -> Vec<Entry<'s>> {
     let mut moved = Vec::new();
     for entry in entries {
-        if !MOVED.iter().any(|(old, _)| *old == entry.key) {
+        if entry.key != "nats" && !MOVED.iter().any(|(old, _)| *old == entry.key) {
             moved.push(entry);
+            continue;
+        }
+        if entry.key == "nats" {
+            move_nats(&mut moved, entry, report);
             continue;
         }
         let Some(members) = entry.value.clone().into_entries().filter(|_| entry.key != "debug") else {
@@ -56,6 +60,32 @@ pub(super) fn migrate<'s>(entries: Vec<Entry<'s>>, report: &mut Report) -> Vec<E
     moved
 }
 
+/// Moves an array of connections with their subscriptions; kymo has one connection.
+fn move_nats<'s>(moved: &mut Vec<Entry<'s>>, entry: Entry<'s>, report: &mut Report) {
+    let Some(connections) = entry.value.clone().into_items() else {
+        // As it stands today, or wrong: the reader tells.
+        moved.push(entry);
+        return;
+    };
+    if connections.len() > 1 {
+        let reason = "kymo has one connection: join the addresses of servers of one cluster with commas".to_owned();
+        return report.problem(entry.place, "nats", reason);
+    }
+    let Some((place, connection)) = connections.into_iter().next() else { return };
+    let Some(members) = connection.clone().into_entries() else {
+        moved.push(Entry { value: connection, place, ..entry });
+        return;
+    };
+    for member in members {
+        let (old, new) = match member.key.as_str() {
+            "subscriptions" => ("nats[0].subscriptions".to_owned(), "metric-store.nats-subscriptions".to_owned()),
+            key => (format!("nats[0].{key}"), format!("nats.{key}")),
+        };
+        report.warn(member.place, &old, format!("is a key from before 1.5, read as '{}'", super::kind::shorten(&new)));
+        put(moved, &new, member.place, member.value);
+    }
+}
+
 /// Moves one key and says so.
 fn relocate<'s>(moved: &mut Vec<Entry<'s>>, old: &str, place: Place<'s>, value: Value<'s>, report: &mut Report) {
     let new = MOVED.iter().find_map(|(from, to)| {
@@ -69,7 +99,7 @@ fn relocate<'s>(moved: &mut Vec<Entry<'s>>, old: &str, place: Place<'s>, value: 
 
 /// Puts a value at a dotted path. The last part may have dots of its own.
 fn put<'s>(entries: &mut Vec<Entry<'s>>, path: &str, place: Place<'s>, value: Value<'s>) {
-    const SECTIONS: [&str; 4] = ["main", "metric-store", "checkpoints", "cleanup"];
+    const SECTIONS: [&str; 5] = ["main", "metric-store", "checkpoints", "cleanup", "nats"];
     if let Some((section, rest)) = path.split_once('.').filter(|(section, _)| SECTIONS.contains(section)) {
         let index = entries.iter().position(|entry| entry.key == section).unwrap_or_else(|| {
             entries.push(Entry { key: section.to_owned(), place, value: Value::Object(Vec::new()) });

@@ -1,7 +1,8 @@
 //! The kinds of values that keys have: how each is read from JSON, within which bounds, and printed again.
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use async_nats::ServerAddr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
@@ -228,6 +229,84 @@ impl Kind<Option<String>> for Secret {
     fn print(&self, value: &Option<String>) -> Option<String> {
         value.as_ref().map(|secret| quote(secret))
     }
+}
+
+/// A string; an empty one is none.
+pub(super) struct Name;
+
+impl Kind<Option<String>> for Name {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        Secret.parse(json)
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        Secret.print(value)
+    }
+}
+
+/// Whole numbers within bounds, each once; kept in their order.
+pub(super) struct Numbers(pub(super) RangeInclusive<u32>);
+
+impl Kind<Vec<u32>> for Numbers {
+    fn parse(&self, json: &str) -> Result<Vec<u32>, String> {
+        let expected = || format!("different whole numbers from {} to {}, as [0, 1]", self.0.start(), self.0.end());
+        let wrong = || format!("expected {}, found {}", expected(), shorten(json));
+        let numbers: Vec<u32> = serde_json::from_str(json).map_err(|_| wrong())?;
+        let differ = numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len();
+        let good = differ && numbers.iter().all(|number| self.0.contains(number));
+        if good { Ok(numbers) } else { Err(wrong()) }
+    }
+
+    fn print(&self, value: &Vec<u32>) -> Option<String> {
+        (!value.is_empty()).then(|| format!("{value:?}"))
+    }
+}
+
+/// NATS servers, separated by commas; an empty string is none.
+pub(super) struct Servers;
+
+impl Kind<Option<String>> for Servers {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        const EXPECTED: &str = "addresses of NATS servers, like \"nats://127.0.0.1:4222\", with commas between them";
+        let text = string(json, EXPECTED)?;
+        for server in text.split(',').map(str::trim).filter(|_| !text.is_empty()) {
+            let addr = server.parse::<ServerAddr>().ok();
+            if addr.is_none_or(|addr| addr.host().is_empty() || !["nats", "tls"].contains(&addr.scheme())) {
+                return Err(format!("expected {EXPECTED}, found {}", shorten(server)));
+            }
+        }
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        value.as_ref().map(|servers| quote(servers))
+    }
+}
+
+/// A subject to subscribe to.
+pub(super) struct Subject;
+
+impl Kind<String> for Subject {
+    fn parse(&self, json: &str) -> Result<String, String> {
+        const EXPECTED: &str = "a subject, like \"hpc.fritz\" or \"hpc.>\"";
+        let text = string(json, EXPECTED)?;
+        if subject_is_valid(&text) { Ok(text) } else { Err(mismatch(EXPECTED, json)) }
+    }
+
+    fn print(&self, value: &String) -> Option<String> {
+        Some(quote(value))
+    }
+}
+
+/// Whether a text can be subscribed to: tokens with dots between them, `>` only as the last one.
+pub(super) fn subject_is_valid(text: &str) -> bool {
+    let mut tokens = text.split('.').peekable();
+    let mut good = true;
+    while let Some(token) = tokens.next() {
+        good &= !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c.is_control());
+        good &= token != ">" || tokens.peek().is_none();
+    }
+    good
 }
 
 /// A raw Ed25519 public key in standard base64; an empty string is none.

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Auth, Limits, Storage,
+    Auth, JetStream, Limits, Nats, Storage, Subscription,
     kind::{
-        Acknowledge, Count, Directory, Flag, Gigabytes, HttpUrl, Io, Kind, OneOf, OptionalDirectory, OptionalFile,
-        Period, PublicKey, PublicKeys, Retention, Secret, Text, TextOrNull,
+        Acknowledge, Count, Directory, Flag, Gigabytes, HttpUrl, Io, Kind, Name, Numbers, OneOf, OptionalDirectory,
+        OptionalFile, Period, PublicKey, PublicKeys, Retention, Secret, Servers, Subject, Text, TextOrNull,
     },
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Draft {
     pub(super) checkpoints_directory: Option<PathBuf>,
     pub(super) cleanup_mode: &'static str,
     pub(super) storage: Storage,
+    pub(super) nats: Nats,
 }
 
 /// One metric of a draft.
@@ -66,6 +67,9 @@ pub(super) trait Keys {
 
     /// All members of the open section, each a section of its own.
     fn each<T: Default>(&mut self, items: &mut Vec<(String, T)>, keys: impl Fn(&mut Self, &mut T));
+
+    /// An array of sections, which may be absent.
+    fn list<T: Default>(&mut self, name: &str, items: &mut Vec<T>, keys: impl Fn(&mut Self, &mut T));
 }
 
 /// All keys.
@@ -89,7 +93,8 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
         });
     });
     keys.section("metric-store", |keys| metric_store(keys, draft));
-    keys.foreign("nats", Unsupported("kymo does not subscribe to NATS; send over HTTP"));
+    keys.section("nats", |keys| nats(keys, &mut draft.nats));
+    keys.section("nats-jetstream", |keys| jetstream(keys, &mut draft.nats.jetstream));
     keys.section("auth", |keys| {
         keys.key("public-keys", &PublicKeys, &mut draft.auth.public_keys);
         keys.key("require-scopes", &Flag, &mut draft.auth.require_scopes);
@@ -99,7 +104,7 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
 }
 
 fn metric_store(keys: &mut impl Keys, draft: &mut Draft) {
-    use Foreign::{Meaningless, Old, Unsupported};
+    use Foreign::{Meaningless, Old};
     keys.required("retention-in-memory", &Retention, &mut draft.retention);
     keys.key("memory-cap", &Gigabytes, &mut draft.memory_cap_bytes);
     keys.foreign("num-workers", Meaningless("kymo sizes its threads by itself"));
@@ -117,7 +122,31 @@ fn metric_store(keys: &mut impl Keys, draft: &mut Draft) {
         keys.foreign("interval", Old("remove it: retention runs by itself, see 'metric-store.retention-in-memory'"));
     });
     keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));
-    keys.foreign("nats-subscriptions", Unsupported("kymo does not subscribe to NATS; send over HTTP"));
+    keys.list("nats-subscriptions", &mut draft.nats.subscriptions, |keys, subscription: &mut Subscription| {
+        keys.required("subscribe-to", &Subject, &mut subscription.subject);
+        keys.key("cluster-tag", &Name, &mut subscription.cluster);
+    });
+}
+
+fn nats(keys: &mut impl Keys, nats: &mut Nats) {
+    keys.key("address", &Servers, &mut nats.address);
+    keys.key("username", &Secret, &mut nats.username);
+    keys.key("password", &Secret, &mut nats.password);
+    keys.key("creds-file-path", &OptionalFile, &mut nats.credentials_file);
+    keys.key("tls-ca-file", &OptionalFile, &mut nats.tls_ca_file);
+    keys.key("tls-cert-file", &OptionalFile, &mut nats.tls_cert_file);
+    keys.key("tls-key-file", &OptionalFile, &mut nats.tls_key_file);
+    keys.key("queue-group", &Name, &mut nats.queue_group);
+}
+
+fn jetstream(keys: &mut impl Keys, jetstream: &mut JetStream) {
+    keys.key("stream", &Name, &mut jetstream.stream);
+    keys.key("subject", &Name, &mut jetstream.subject);
+    keys.key("partitions", &Numbers(0..=65_535), &mut jetstream.partitions);
+    keys.key("durable", &Text, &mut jetstream.durable);
+    keys.key("cluster-tag", &Name, &mut jetstream.cluster);
+    keys.key("create", &Flag, &mut jetstream.create);
+    keys.key("max-ack-pending", &Count(2..=1_000_000), &mut jetstream.max_ack_pending);
 }
 
 fn storage(keys: &mut impl Keys, storage: &mut Storage) {

@@ -15,6 +15,7 @@ mod flat;
 mod kind;
 mod layout;
 mod load;
+mod nats;
 mod nearest;
 mod reader;
 mod report;
@@ -31,6 +32,7 @@ use kymo_engine::model::{Aggregation, Metric, Metrics};
 
 pub use error::{ConfigError, Problem, Problems};
 pub use load::load;
+pub use nats::{JetStream, Nats, Subscription};
 pub use storage::{Durability, IoKind, Limits, Storage, UnknownIoKind};
 
 /// Where the server listens if nobody said otherwise: only this machine can reach it.
@@ -62,6 +64,8 @@ pub struct Config {
     pub auth: Auth,
     /// How and where kymo keeps data.
     pub storage: Storage,
+    /// Where messages come from.
+    pub nats: Nats,
 }
 
 /// The listener.
@@ -136,6 +140,7 @@ impl Default for Config {
             checkpoints_directory: None,
             auth: Auth::default(),
             storage: Storage::default(),
+            nats: Nats::default(),
         }
     }
 }

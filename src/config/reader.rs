@@ -152,7 +152,8 @@ impl Keys for Reader<'_> {
     }
 
     fn section(&mut self, name: &str, keys: impl FnOnce(&mut Self)) {
-        if let Some(entry) = self.take(name) {
+        // A section of nothing is one that is not there.
+        if let Some(entry) = self.take(name).filter(|entry| entry.value.json() != Some("null")) {
             self.within(entry, keys);
         }
     }
@@ -163,6 +164,20 @@ impl Keys for Reader<'_> {
             self.places.insert(self.open.path(&name), entry.place);
             self.within(entry, |reader| keys(reader, &mut item));
             items.push((name, item));
+        }
+    }
+
+    fn list<T: Default>(&mut self, name: &str, items: &mut Vec<T>, keys: impl Fn(&mut Self, &mut T)) {
+        let Some(entry) = self.take(name) else { return };
+        let json = entry.value.json().unwrap_or_default();
+        let Some(values) = entry.value.into_items() else {
+            return self.report.problem(entry.place, &self.open.path(name), mismatch("an array of objects", json));
+        };
+        for (index, (place, value)) in values.into_iter().enumerate() {
+            let mut item = T::default();
+            let entry = Entry { key: format!("{name}[{index}]"), place, value };
+            self.within(entry, |reader| keys(reader, &mut item));
+            items.push(item);
         }
     }
 }

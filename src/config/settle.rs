@@ -3,17 +3,17 @@
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
 use super::{
-    Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, Main,
+    Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
     addr::{self, Addr},
     duration,
-    kind::{quote, shorten},
+    kind::{quote, shorten, subject_is_valid},
     layout::{CLEANUP_ARCHIVE, CLEANUP_DELETE, Draft, DraftMetric},
     reader::Reader,
 };
 
 /// What a file without any key says.
 pub(super) fn blank() -> Draft {
-    let Config { storage, .. } = Config::default();
+    let Config { storage, nats, .. } = Config::default();
     Draft {
         addr: String::new(),
         jwt_public_key: None,
@@ -27,6 +27,7 @@ pub(super) fn blank() -> Draft {
         checkpoints_directory: None,
         cleanup_mode: CLEANUP_DELETE,
         storage,
+        nats,
     }
 }
 
@@ -38,8 +39,9 @@ pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
     let metrics = metrics(&draft.metrics, reader);
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);
-    let Draft { retention, memory_cap_bytes, checkpoints_directory, auth, storage, .. } = draft;
-    let config = Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, storage };
+    check_nats(&draft.nats, reader);
+    let Draft { retention, memory_cap_bytes, checkpoints_directory, auth, storage, nats, .. } = draft;
+    let config = Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, storage, nats };
     if let Some(warning) = config.open_door() {
         let place = reader.place("main.addr").unwrap_or(reader.top());
         reader.report.warn(place, "main.addr", warning);
@@ -184,5 +186,55 @@ fn fit_storage(draft: &mut Draft, reader: &mut Reader<'_>) {
                 format!("a body of {body} bytes ('{name}') would never fit into {in_flight} bytes ('in-flight')");
             reader.report.problem(place, key, reason);
         }
+    }
+}
+
+/// What belongs together in the sections of messaging.
+fn check_nats(nats: &Nats, reader: &mut Reader<'_>) {
+    let section = reader.place("nats").unwrap_or(reader.top());
+    let (list, stream) = (reader.place("metric-store.nats-subscriptions"), reader.place("nats-jetstream"));
+    let JetStream { stream: name, subject, partitions, durable, .. } = &nats.jetstream;
+    let asks = !nats.subscriptions.is_empty() || name.is_some();
+    if nats.address.is_none() && asks {
+        let reason = "no messages come in: 'nats.address' names no server".to_owned();
+        reader.report.warn(list.or(stream).unwrap_or(section), "nats", reason);
+    } else if nats.address.is_some() && !asks {
+        let reason = "no messages come in: name subjects in 'metric-store.nats-subscriptions' or 'nats-jetstream'";
+        reader.report.warn(section, "nats.address", reason.to_owned());
+    }
+    if nats.username.is_some() != nats.password.is_some() {
+        reader.report.warn(section, "nats", "user name and password are used only if both are given".to_owned());
+    }
+    if nats.tls_cert_file.is_some() != nats.tls_key_file.is_some() {
+        let reason = "'tls-cert-file' and 'tls-key-file' go together: give both or none".to_owned();
+        reader.report.problem(section, "nats", reason);
+    }
+    let Some(place) = stream else { return };
+    // Numbers that could not be read are not missing.
+    let is_sound = reader.report.is_sound();
+    let mut wrong = |key: &str, reason: &str| {
+        reader.report.problem(place, &format!("nats-jetstream.{key}"), reason.to_owned());
+    };
+    // The broker uses these names in subjects and in paths.
+    let is_name = |text: &str| !text.is_empty() && !text.contains(|c: char| " \t\r\n.*>/\\".contains(c));
+    match (name, subject) {
+        (None, None) if partitions.is_empty() => return,
+        (None, _) => wrong("stream", "is missing: name the stream to consume"),
+        (_, None) => wrong("subject", "is missing: as \"ingest.{partition}.>\""),
+        (Some(name), _) if !is_name(name) => wrong("stream", "a name has no blanks, dots, wildcards or slashes"),
+        (_, Some(subject)) => {
+            let has_place = subject.contains(JetStream::PARTITION);
+            if !subject_is_valid(&subject.replace(JetStream::PARTITION, "0")) {
+                wrong("subject", "is no subject: tokens with dots between them, without blanks");
+            }
+            if has_place && partitions.is_empty() && is_sound {
+                wrong("partitions", "is missing: which ones stand for {partition}, as [0, 1, 2, 3]");
+            } else if !has_place && !partitions.is_empty() {
+                wrong("subject", "has no {partition} for the numbers of 'partitions'");
+            }
+        }
+    }
+    if !is_name(durable) {
+        wrong("durable", "a name has no blanks, dots, wildcards or slashes");
     }
 }

@@ -91,6 +91,12 @@ impl Source {
         Place { path: &self.path, line: 1 }
     }
 
+    /// The line of `json`, a part of the text.
+    fn place(&self, json: &str) -> Place<'_> {
+        let offset = json.as_ptr().addr() - self.text.as_ptr().addr();
+        Place { path: &self.path, line: 1 + self.line_ends.partition_point(|&end| end < offset) }
+    }
+
     /// The line of the key whose value is `json`, a part of the text.
     fn key_place(&self, json: &str) -> Place<'_> {
         let offset = json.as_ptr().addr() - self.text.as_ptr().addr();
@@ -113,6 +119,14 @@ impl<'s> Value<'s> {
             Value::Object(entries) => Some(entries),
             Value::Given(_) => None,
         }
+    }
+
+    /// The items in their order, with where each stands, or `None` if this is no array. Nothing is an empty array.
+    pub(super) fn into_items(self) -> Option<Vec<(Place<'s>, Value<'s>)>> {
+        let Value::Text { source, json } = self else { return None };
+        let items: Option<Vec<&'s RawValue>> = serde_json::from_str(json).ok()?;
+        let item = |json: &'s RawValue| (source.place(json.get()), Value::Text { source, json: json.get() });
+        Some(items.unwrap_or_default().into_iter().map(item).collect())
     }
 
     /// The JSON, unless it was put together.

@@ -11,6 +11,7 @@ use super::{
 };
 
 mod hostile;
+mod nats;
 mod predecessor;
 
 fn load_text(text: &str) -> Result<Loaded, ConfigError> {
@@ -60,7 +61,7 @@ fn assert_same(a: &Config, b: &Config) {
     assert_eq!(list(a), list(b));
     assert_eq!((a.retention, a.memory_cap_bytes), (b.retention, b.memory_cap_bytes));
     assert_eq!(a.checkpoints_directory, b.checkpoints_directory);
-    assert_eq!((&a.auth, &a.storage), (&b.auth, &b.storage));
+    assert_eq!((&a.auth, &a.storage, &a.nats), (&b.auth, &b.storage, &b.nats));
 }
 
 #[test]

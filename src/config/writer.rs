@@ -40,6 +40,7 @@ fn draft(config: &Config) -> Draft {
         checkpoints_directory: config.checkpoints_directory.clone(),
         cleanup_mode: CLEANUP_DELETE,
         storage: config.storage.clone(),
+        nats: config.nats.clone(),
     }
 }
 
@@ -63,6 +64,17 @@ impl Writer {
         self.text.push_str(&quote(name));
         self.text.push_str(": ");
     }
+
+    fn braced(&mut self, keys: impl FnOnce(&mut Self)) {
+        self.text.push('{');
+        self.depth += 1;
+        keys(self);
+        self.depth -= 1;
+        if !self.text.ends_with('{') {
+            self.line();
+        }
+        self.text.push('}');
+    }
 }
 
 impl Keys for Writer {
@@ -81,19 +93,28 @@ impl Keys for Writer {
 
     fn section(&mut self, name: &str, keys: impl FnOnce(&mut Self)) {
         self.name(name);
-        self.text.push('{');
-        self.depth += 1;
-        keys(self);
-        self.depth -= 1;
-        if !self.text.ends_with('{') {
-            self.line();
-        }
-        self.text.push('}');
+        self.braced(keys);
     }
 
     fn each<T: Default>(&mut self, items: &mut Vec<(String, T)>, keys: impl Fn(&mut Self, &mut T)) {
         for (name, item) in items {
             self.section(name, |writer| keys(writer, item));
         }
+    }
+
+    fn list<T: Default>(&mut self, name: &str, items: &mut Vec<T>, keys: impl Fn(&mut Self, &mut T)) {
+        self.name(name);
+        self.text.push('[');
+        self.depth += 1;
+        for (index, item) in items.iter_mut().enumerate() {
+            self.text.push_str(if index == 0 { "" } else { "," });
+            self.line();
+            self.braced(|writer| keys(writer, item));
+        }
+        self.depth -= 1;
+        if !items.is_empty() {
+            self.line();
+        }
+        self.text.push(']');
     }
 }

@@ -239,13 +239,18 @@ pub(super) async fn health() -> Response {
 /// `GET /ready`: writes are accepted, or why not.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.engine.ready() {
-        Ok(()) => text("ready\n"),
+        Ok(()) => text(lines("ready", app.engine.notes())),
         Err(reason) => {
-            let mut response = text_error(StatusCode::SERVICE_UNAVAILABLE, &reason);
+            let reason = lines(&reason, app.engine.notes());
+            let mut response = text_error(StatusCode::SERVICE_UNAVAILABLE, reason.trim_end());
             retry_later(&app, &mut response);
             response
         }
     }
+}
+
+fn lines(first: &str, notes: Vec<String>) -> String {
+    notes.into_iter().fold(format!("{first}\n"), |text, note| text + &note + "\n")
 }
 
 /// `GET /metrics`: the server's and the engine's numbers.

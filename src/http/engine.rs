@@ -43,6 +43,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether writes are accepted, or why not.
     fn ready(&self) -> Result<(), String>;
 
+    /// What an operator should know although writes are accepted; a line each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The engine's part of `/metrics`: Prometheus text, each line ended.
     fn metrics_text(&self) -> String;
 }

@@ -7,6 +7,7 @@
 //! * `limits`: cut bodies, huge bodies, many clients.
 //! * `refusals`: what is not stored is told, and what is good is stored beside it.
 //! * `metrics`: `/metrics` is valid Prometheus text.
+//! * `nats`: what arrives by messages is stored, and what a stream was told survives SIGKILL of either side.
 //! * `readme`: the first command of the README does what the README says.
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tokens`, `tls`: who may do what, and how nobody listens in.
@@ -16,6 +17,7 @@
 //! tests can run at once.
 
 mod bench;
+mod broker;
 mod cli;
 mod clock;
 mod compare;
@@ -25,6 +27,7 @@ mod json;
 mod kill;
 mod limits;
 mod metrics;
+mod nats;
 mod readme;
 mod recordings;
 mod refusals;

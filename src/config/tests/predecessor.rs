@@ -40,12 +40,10 @@ fn an_archive_stops_the_start_unless_that_is_ignored() {
 
 #[test]
 fn features_that_come_later_are_all_named_unless_ignored() {
-    let text = r#"{"main": {"addr": "localhost:1",
-        "user": "u", "group": "g"},
-        "metrics": {"m": {"frequency": 1, "aggregation": null}}, "nats": {"address": "nats://x"},
-        "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"},
-        "nats-subscriptions": [{"subscribe-to": "x"}]}}"#;
-    let keys = ["main.user", "main.group", "nats", "metric-store.cleanup.mode", "metric-store.nats-subscriptions"];
+    let text = r#"{"main": {"addr": "localhost:1", "user": "u", "group": "g"},
+        "metrics": {"m": {"frequency": 1, "aggregation": null}},
+        "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"}}}"#;
+    let keys = ["main.user", "main.group", "metric-store.cleanup.mode"];
     match load_text(text).unwrap_err() {
         ConfigError::Unsupported(problems) => {
             let found: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
@@ -140,12 +138,9 @@ fn the_flat_file_of_old_is_mapped_with_a_warning_for_each_key() {
 #[test]
 fn what_the_flat_file_asks_for_is_not_dropped() {
     let archives = FLAT.replace(", \"delete-instead\": true", "");
-    let nats = FLAT.replace("null,\n  \"debug\"", "[{\"address\": \"nats://x\"}],\n  \"debug\"");
-    for (text, key) in [(archives, "metric-store.cleanup.mode"), (nats, "nats")] {
-        match load_text(&text).unwrap_err() {
-            ConfigError::Unsupported(problems) => assert_eq!(problems.0[0].key, key),
-            other => panic!("{other}"),
-        }
+    match load_text(&archives).unwrap_err() {
+        ConfigError::Unsupported(problems) => assert_eq!(problems.0[0].key, "metric-store.cleanup.mode"),
+        other => panic!("{other}"),
     }
     let wrong = problem(load_text(&FLAT.replace("\"https-cert-file\"", "\"https-cert\"")));
     assert!(wrong.starts_with("c.json:7: main.https-cert: unknown key"), "{wrong}");
