@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             Bench::Restart(restart) => bench::restart(&restart).map_err(Into::into),
             Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),
         },
+        Command::Diagnose(options) => serve::diagnose(&options),
         Command::Version => {
             serve::print(&args::version());
             Ok(())

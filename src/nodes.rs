@@ -41,6 +41,13 @@ fn whole(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// A client of HTTP and HTTPS whose requests take at most so long.
+pub(crate) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    // The one implementation that is built in. Whoever was first has installed the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none()).build()
+}
+
 /// Both shapes that are about: cc-backend wraps the map, the predecessor expected it bare.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -55,10 +62,7 @@ enum Answer {
 impl NodeProvider {
     /// Asks over HTTPS too, where the certificate must be one that this machine trusts.
     pub(crate) fn new(url: String, token: Option<String>) -> Result<Self, NodesError> {
-        // The one implementation that is built in. Whoever was first has installed the same.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { client, url, token })
+        Ok(Self { client: client(TIMEOUT)?, url, token })
     }
 
     /// The hosts that are in use or were since `since`, in unix seconds.

@@ -1,9 +1,10 @@
 //! What the commands do: the server's life from the configuration to a clean stop, and the small commands beside it.
 
 use crate::bench::BenchError;
-use crate::cli::args::Serve;
+use crate::cli::args::{Diagnose, Serve};
 use crate::config::{self, Config, ConfigError, Durability, IoKind};
 use crate::demo;
+use crate::diagnose::DiagnoseError;
 use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFiles};
 use crate::logging;
 use crate::nats::{self, Messaging};
@@ -44,6 +45,9 @@ pub enum ServeError {
     /// A tool failed, or found damage.
     #[error("{0}")]
     Tool(#[from] ToolError),
+    /// A server does not tell.
+    #[error("{0}")]
+    Diagnose(#[from] DiagnoseError),
     /// The certificate cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -93,6 +97,14 @@ pub fn check_config(file: &Path, ignore_unsupported: bool) -> Result<(), ServeEr
     }
     let settings = loaded.config.to_json();
     print(&format!("{}\n", settings.trim_end()));
+    Ok(())
+}
+
+/// `kymo diagnose`.
+pub fn diagnose(options: &Diagnose) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ServeError::io("start the runtime"))?;
+    print(&runtime.block_on(crate::diagnose::diagnose(options))?);
     Ok(())
 }
 

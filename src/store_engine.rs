@@ -1,7 +1,9 @@
 //! The store behind the HTTP face.
 
-use crate::http::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+use crate::config::nearest;
+use crate::http::{DebugRun, DebugTree, Diagnosis, Engine, Freed, NodeHealth, Refused, Seen, Unavailable, Written};
 use crate::nats;
+use crate::process;
 use kymo_engine::env::Env;
 use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
 use kymo_engine::store::{self, Durability, Store};
@@ -98,6 +100,27 @@ impl Engine for StoreEngine {
         Some(NodeHealth { degraded, missing, healthy })
     }
 
+    fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis {
+        let store::Diagnosis { frequency, places, refusals } = self.store.diagnose(cluster, metric, host);
+        let metrics = self.store.metrics();
+        let names = || metrics.iter().map(|(_, metric)| &*metric.name);
+        let seen = places.into_iter().map(|store::Place { cluster, series, newest }| Seen { cluster, series, newest });
+        let refused = |refusal: store::RecentRefusal| {
+            let store::RecentRefusal { metric, host, reason, at, count } = refusal;
+            Refused { metric, host, reason: reason.to_owned(), at, count }
+        };
+        Diagnosis {
+            metric: metric.to_owned(),
+            host: host.to_owned(),
+            frequency,
+            nearest: frequency.is_none().then(|| nearest(metric, names()).map(str::to_owned)).flatten(),
+            seen: seen.collect(),
+            refusals: refusals.into_iter().map(refused).collect(),
+            now: self.env.unix_now(),
+            verdict: String::new(),
+        }
+    }
+
     fn ready(&self) -> Result<(), String> {
         self.store.ready().map_err(|why| why.to_string())
     }
@@ -111,6 +134,7 @@ impl Engine for StoreEngine {
         write_metrics(&mut text, &self.store, self.provider_failures.load(Ordering::Relaxed))
             .expect("a String takes all that is written to it");
         text.extend(self.messaging.get().map(|messaging| messaging.metrics_text()));
+        process::write_metrics(&mut text);
         text
     }
 }
@@ -176,6 +200,14 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
     metric("kymo_head_bytes", "gauge", "Bytes of the rows in memory.", number(stats.head_bytes))?;
     metric("kymo_hosts", "gauge", "Hosts that are known.", number(stats.hosts as u64))?;
     metric("kymo_series", "gauge", "Series that are known.", number(stats.series as u64))?;
+    metric("kymo_hosts_limit", "gauge", "Hosts that may be known.", number(stats.limits.hosts as u64))?;
+    metric("kymo_series_limit", "gauge", "Series that may be known.", number(stats.limits.series as u64))?;
+    let cap = number(stats.memory_cap.unwrap_or(0));
+    metric("kymo_memory_cap_bytes", "gauge", "Bytes that rows and names may have in memory; 0 is no cap.", cap)?;
+    #[expect(clippy::cast_precision_loss, reason = "unix seconds are exact in a float for millions of years")]
+    let newest = stats.newest.unwrap_or(0) as f64;
+    let help = "End of the interval of the newest sample in unix seconds; 0 before the first one.";
+    metric("kymo_newest_sample_timestamp_seconds", "gauge", help, newest)?;
     metric("kymo_rows_total", "counter", "Rows that were made durable.", number(stats.rows))?;
     metric("kymo_samples_total", "counter", "Samples that were accepted.", number(stats.samples))?;
     metric(
@@ -209,6 +241,9 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
         let (reason, metric, host) = (refusal.reason, label(&refusal.metric), label(&refusal.host_prefix));
         writeln!(text, "{name}{{reason=\"{reason}\",metric=\"{metric}\",host_prefix=\"{host}\"}} {}", refusal.count)?;
     }
+    let name = "kymo_build_info";
+    writeln!(text, "# HELP {name} The version that runs.\n# TYPE {name} gauge")?;
+    writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;
     let name = "kymo_disk_info";
     writeln!(text, "# HELP {name} The way to the disk.\n# TYPE {name} gauge")?;
     writeln!(text, "{name}{{implementation=\"{}\"}} 1", stats.disk)

@@ -2,7 +2,7 @@
 
 use crate::face::{Face, lock};
 use hyper::StatusCode;
-use kymo::http::{DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+use kymo::http::{DebugTree, Diagnosis, Engine, Freed, NodeHealth, Unavailable, Written};
 use kymo_engine::model::{Answer, Lsn, Query, Request, ResampleAlgo, SeriesError};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -68,6 +68,10 @@ impl Engine for Watch {
 
     fn health(&self, _: &str, _: &str, _: &[String]) -> Option<NodeHealth> {
         None
+    }
+
+    fn diagnose(&self, _: Option<&str>, metric: &str, host: &str) -> Diagnosis {
+        Diagnosis { metric: metric.to_owned(), host: host.to_owned(), ..Diagnosis::default() }
     }
 
     fn ready(&self) -> Result<(), String> {

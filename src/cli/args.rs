@@ -68,8 +68,28 @@ pub enum Command {
     },
     /// Load a running server.
     Bench(Bench),
+    /// Ask a server why a metric is not there.
+    Diagnose(Diagnose),
     /// Print [`version`] and end.
     Version,
+}
+
+/// What to ask a server about.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Diagnose {
+    /// The metric
+    pub metric: String,
+    /// The host
+    pub host: String,
+    /// The cluster of the host [default: all]
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// Where the server is; its token, if it wants one, stands in the environment variable `KYMO_TOKEN`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082")]
+    pub server: String,
+    /// Print the JSON document of the server
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How a file is shown.
@@ -149,6 +169,7 @@ Examples:
   kymo serve --config config.json         run
   kymo -config config.json -loglevel info the same with the flags of cc-metric-store
   kymo salvage ./var/kymo                 say what is damaged; with --yes set it aside
+  kymo diagnose cpu_load node0815         say why that metric of that host is not there
   kymo verify ./var/kymo                  check every checksum, also while kymo serves
   kymo backup ./var/kymo /backup/kymo     copy the store, also while kymo serves
 
@@ -224,6 +245,9 @@ enum Sub {
     /// Load a running server with the metrics of a cluster and say how fast it is and what it costs
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(bench::BenchSub),
+    /// Ask a running server why a metric of a host is not there
+    #[command(after_help = EXIT_CODES)]
+    Diagnose(Diagnose),
     /// Set damaged parts of a store aside so that it opens again; what is lost is recorded and stays visible
     #[command(after_help = EXIT_CODES)]
     Salvage {
@@ -320,6 +344,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
         Cli { command: Some(Sub::Salvage { directory, yes }), .. } => {
             Ok(Command::Salvage { directory, confirmed: yes })
         }
+        Cli { command: Some(Sub::Diagnose(diagnose)), .. } => Ok(Command::Diagnose(diagnose)),
         Cli { command: Some(Sub::Inspect { file, json, csv }), .. } => {
             let form = match (json, csv) {
                 (true, _) => InspectForm::Json,

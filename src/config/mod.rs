@@ -33,6 +33,7 @@ use kymo_engine::model::{Aggregation, Metric, Metrics};
 pub use error::{ConfigError, Problem, Problems};
 pub use load::load;
 pub use nats::{JetStream, Nats, Subscription};
+pub(crate) use nearest::nearest;
 pub use storage::{Durability, IoKind, Limits, Storage, UnknownIoKind};
 
 /// Where the server listens if nobody said otherwise: only this machine can reach it.

@@ -4,7 +4,7 @@
 const MAX_LEN: usize = 64;
 
 /// The name with the smallest edit distance; the first of equals.
-pub(super) fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(typed: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let typed: Vec<char> = typed.chars().take(MAX_LEN + 1).collect();
     if typed.len() > MAX_LEN {
         return None;

@@ -255,7 +255,7 @@ fn lines(first: &str, notes: Vec<String>) -> String {
 
 /// `GET /metrics`: the server's and the engine's numbers.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let server = app.metrics.text(app.bytes_held());
+    let server = app.metrics.text(app.bytes_held(), &app.live().limits);
     // Out of turn: what happens under load is what the numbers are for.
     let engine = Arc::clone(&app.engine);
     let engine = tokio::task::spawn_blocking(move || engine.metrics_text()).await.unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Owns the trait and the values that pass through it. The store is adapted to it outside of this folder, and the
 //! tests put a small one in memory behind it.
 
+use super::diagnose::Diagnosis;
 use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
 
 /// A store as the HTTP face sees it. All calls may be made from any thread at the same time.
@@ -39,6 +40,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// How fresh the metrics of a node are; `None` where the node is unknown.
     fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth>;
+
+    /// What is known of a metric at a host, in one cluster or in all; not put into words.
+    fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis;
 
     /// Whether writes are accepted, or why not.
     fn ready(&self) -> Result<(), String>;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::engine::Written;
+use super::limits::Limits;
 use super::routes::Endpoint;
 
 /// Upper bounds of the write latency histogram in seconds: from a fast disk's sync to the sender's patience.
@@ -150,7 +151,7 @@ impl Metrics {
     }
 
     /// All of it as Prometheus text, with the bytes of bodies held now.
-    pub(super) fn text(&self, bytes_held: usize) -> String {
+    pub(super) fn text(&self, bytes_held: usize, limits: &Limits) -> String {
         let mut text = Text(String::new());
         text.family("kymo_http_requests_total", "counter", "Answered requests.");
         for ((endpoint, status), count) in lock(&self.answers).iter() {
@@ -181,6 +182,10 @@ impl Metrics {
         text.sample("kymo_http_accept_errors_total", "", self.accept_errors.load(Ordering::Relaxed));
         text.family("kymo_http_body_bytes_held", "gauge", "Bytes of request bodies held now.");
         text.sample("kymo_http_body_bytes_held", "", bytes_held);
+        text.family("kymo_http_body_bytes_limit", "gauge", "Bytes of request bodies that may be held.");
+        text.sample("kymo_http_body_bytes_limit", "", limits.in_flight);
+        text.family("kymo_http_connections_limit", "gauge", "Connections that may be open.");
+        text.sample("kymo_http_connections_limit", "", limits.connections);
         text.0
     }
 }
@@ -241,7 +246,7 @@ mod tests {
         for millis in [1, 2, 3, 9000] {
             metrics.write_took(Duration::from_millis(millis));
         }
-        let text = metrics.text(0);
+        let text = metrics.text(0, &Limits::default());
         for line in ["{le=\"0.001\"} 1\n", "{le=\"0.002\"} 2\n", "{le=\"5\"} 3\n", "{le=\"+Inf\"} 4\n"] {
             assert!(text.contains(&format!("kymo_http_write_seconds_bucket{line}")), "{text}");
         }
@@ -252,9 +257,9 @@ mod tests {
     fn connections_are_open_while_they_live() {
         let metrics = Metrics::default();
         let open = metrics.connection();
-        assert!(metrics.text(0).contains("kymo_http_connections_open 1\n"));
+        assert!(metrics.text(0, &Limits::default()).contains("kymo_http_connections_open 1\n"));
         drop(open);
-        let text = metrics.text(7);
+        let text = metrics.text(7, &Limits::default());
         assert!(text.contains("kymo_http_connections_open 0\n") && text.contains("kymo_http_connections_total 1\n"));
         assert!(text.contains("kymo_http_body_bytes_held 7\n"));
     }

@@ -10,6 +10,7 @@ mod answer;
 mod app;
 mod auth;
 mod body;
+mod diagnose;
 mod engine;
 mod inflate;
 mod json;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use app::{Clock, Reload, Settings, State};
 pub use auth::Access;
+pub use diagnose::{Diagnosis, Refused, Seen};
 pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
 pub use limits::Limits;
 pub use serve::Server;

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use super::app::App;
 use super::auth::Verb;
 use super::peers::Connected;
-use super::{admin, auth, body, query, reply, write};
+use super::{admin, auth, body, diagnose, query, reply, write};
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,13 +23,15 @@ pub(super) enum Endpoint {
     Free,
     Debug,
     Healthcheck,
+    Diagnose,
     Reload,
     Other,
 }
 
 impl Endpoint {
     /// Those below `/api`, which ask for a token.
-    const API: [Self; 6] = [Self::Write, Self::Query, Self::Free, Self::Debug, Self::Healthcheck, Self::Reload];
+    const API: [Self; 7] =
+        [Self::Write, Self::Query, Self::Free, Self::Debug, Self::Healthcheck, Self::Diagnose, Self::Reload];
 
     /// Its name in paths and metrics.
     pub(super) fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Endpoint {
             Self::Free => "free",
             Self::Debug => "debug",
             Self::Healthcheck => "healthcheck",
+            Self::Diagnose => "diagnose",
             Self::Reload => "reload",
             Self::Other => "other",
         }
@@ -48,7 +51,7 @@ impl Endpoint {
         match self {
             Self::Write | Self::Free | Self::Reload => "POST",
             Self::Query => "GET, HEAD, POST",
-            Self::Debug | Self::Healthcheck | Self::Other => "GET, HEAD",
+            Self::Debug | Self::Healthcheck | Self::Diagnose | Self::Other => "GET, HEAD",
         }
     }
 
@@ -56,7 +59,7 @@ impl Endpoint {
     fn verb(self) -> Verb {
         match self {
             Self::Write => Verb::Write,
-            Self::Query | Self::Healthcheck => Verb::Query,
+            Self::Query | Self::Healthcheck | Self::Diagnose => Verb::Query,
             Self::Free | Self::Debug | Self::Reload | Self::Other => Verb::Admin,
         }
     }
@@ -76,6 +79,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
             Endpoint::Query => get(query::query).post(query::query),
             Endpoint::Free => post(admin::free),
             Endpoint::Debug => get(admin::debug),
+            Endpoint::Diagnose => get(diagnose::diagnose),
             Endpoint::Reload => post(admin::reload),
             Endpoint::Healthcheck | Endpoint::Other => get(admin::healthcheck),
         };

@@ -8,6 +8,7 @@
 //! * `refusals`: what is not stored is told, and what is good is stored beside it.
 //! * `metrics`: `/metrics` is valid Prometheus text.
 //! * `nats`: what arrives by messages is stored, and what a stream was told survives SIGKILL of either side.
+//! * `instruments`: dashboard, alerts and metrics agree; why a metric is not there can be asked.
 //! * `readme`: the first command of the README does what the README says.
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tokens`, `tls`: who may do what, and how nobody listens in.
@@ -23,6 +24,7 @@ mod clock;
 mod compare;
 mod history;
 mod http;
+mod instruments;
 mod json;
 mod kill;
 mod limits;

@@ -55,6 +55,7 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint("query", "GET", "/api/query", &query),
         endpoint("query", "POST", "/api/query/x", &query),
         endpoint("query", "GET", "/api/healthcheck", health),
+        endpoint("query", "GET", "/api/diagnose?metric=cpu_load&host=h1&cluster=alpha", ""),
         endpoint("admin", "POST", "/api/free?to=1", r#"[["alpha"]]"#),
         endpoint("admin", "GET", "/api/debug?selector=alpha", ""),
         endpoint("admin", "POST", "/api/reload", ""),
@@ -228,6 +229,7 @@ fn a_token_of_some_clusters_reaches_no_other() {
         ("GET", "/api/debug", ""),
         ("POST", "/api/free?to=1", "[[]]"),
         ("POST", "/api/free?to=1", r#"[["alpha"],[]]"#),
+        ("GET", "/api/diagnose?metric=cpu_load&host=h1", ""),
         ("POST", "/api/reload", ""),
     ] {
         let endpoint = Endpoint { scope: "admin", method, path, body: body.to_owned() };

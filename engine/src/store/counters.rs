@@ -1,8 +1,9 @@
 //! Counters since the start: what a commit costs, and what was refused and why.
 
+use super::recent::{Recent, RecentRefusal};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets of commit times, in microseconds.
@@ -25,6 +26,9 @@ pub(super) struct Counters {
     commit_micros: Histogram<{ SECONDS.len() }>,
     commit_bytes: Histogram<{ BYTES.len() }>,
     refusals: Mutex<HashMap<RefusalKey, u64, foldhash::fast::RandomState>>,
+    recent: Recent,
+    /// When the last body came, in unix seconds.
+    now: AtomicI64,
 }
 
 /// What a kind of job has done.
@@ -139,7 +143,18 @@ impl Counters {
         self.commit_bytes.add(&BYTES, bytes);
     }
 
+    /// A body comes: what is refused from now on is refused now.
+    pub(super) fn tick(&self, now: i64) {
+        self.now.store(now, Ordering::Relaxed);
+    }
+
+    /// The last refusal of exactly this, if it is remembered.
+    pub(super) fn recent(&self, metric: &str, host: &str) -> Option<RecentRefusal> {
+        self.recent.find(metric, host)
+    }
+
     pub(super) fn refuse(&self, reason: &'static str, metric: &str, host: &str) {
+        self.recent.note(reason, metric, host, self.now.load(Ordering::Relaxed));
         let host_prefix = host.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
         let key = RefusalKey { reason, metric: short(metric).into(), host_prefix: short(host_prefix).into() };
         let mut refusals = self.refusals.lock();

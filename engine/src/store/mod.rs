@@ -6,11 +6,13 @@
 
 mod compact;
 mod counters;
+mod diagnose;
 mod gather;
 mod jobs;
 mod layers;
 mod open;
 mod read;
+mod recent;
 mod replayer;
 mod salvage;
 mod seed;
@@ -23,10 +25,12 @@ pub use crate::error::{OpenError, Unavailable};
 pub use crate::wal::Durability;
 pub use compact::{IsExempt, JobError};
 pub use counters::{HistogramValues, JobStats, Refusal};
+pub use diagnose::{Diagnosis, Place};
 pub(crate) use jobs::HOST_BYTES;
 pub use jobs::Progress;
 pub use open::OpenReport;
 pub use read::{DebugRun, DebugTree, NodeHealth};
+pub use recent::RecentRefusal;
 pub use salvage::{SalvageReport, salvage};
 pub use write::Written;
 
@@ -199,6 +203,12 @@ pub struct Stats {
     pub disk: &'static str,
     /// When a sample is acknowledged.
     pub durability: Durability,
+    /// The bounds.
+    pub limits: Limits,
+    /// Bytes of rows and names in memory above which writes are refused.
+    pub memory_cap: Option<u64>,
+    /// End of the interval of the newest sample, in unix seconds; `None` before the first one.
+    pub newest: Option<i64>,
 }
 
 impl Store {
@@ -268,6 +278,9 @@ impl Store {
             losses: self.manifest.lock().losses.clone(),
             disk: self.disk.name(),
             durability: self.options.durability,
+            limits: self.options.limits.clone(),
+            memory_cap: self.options.memory_cap,
+            newest: Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest > 0),
         }
     }
 }

@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Cluster and name of all hosts with data that a selector names.
-    fn host_names(&self, selector: &[String]) -> BTreeSet<(String, String)> {
+    pub(super) fn host_names(&self, selector: &[String]) -> BTreeSet<(String, String)> {
         let in_head = self.hosts.all().into_iter().filter(|host| !host.state.lock().is_empty());
         let mut names: BTreeSet<(String, String)> =
             in_head.map(|host| (host.cluster.to_string(), host.name.to_string())).collect();

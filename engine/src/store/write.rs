@@ -148,6 +148,7 @@ impl Store {
         let context = decode::Context { default_cluster, limits: &self.options.limits.decode, complete };
         let written = Written { lsn: self.log.durable(), ..Written::default() };
         let now = self.env.unix_now();
+        self.counters.tick(now);
         let mut lines = Lines { store: self, groups, used, group_of, current: usize::MAX, written, now, clusters };
         decode::decode(body, &self.options.metrics, &context, scratch, &mut lines);
         let mut written = lines.written;

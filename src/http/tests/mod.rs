@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{Access, DebugRun, DebugTree, Engine, Freed, Limits, NodeHealth, Settings, State, Unavailable, Written};
+use super::{
+    Access, DebugRun, DebugTree, Diagnosis, Engine, Freed, Limits, NodeHealth, Settings, State, Unavailable, Written,
+};
 
 type Done = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
 type OnWrite = Box<dyn FnMut(&[u8]) -> Result<Written, Unavailable> + Send>;
@@ -132,6 +134,10 @@ impl Engine for Fake {
             }
         }
         Some(health)
+    }
+
+    fn diagnose(&self, _: Option<&str>, metric: &str, host: &str) -> Diagnosis {
+        Diagnosis { metric: metric.to_owned(), host: host.to_owned(), ..Diagnosis::default() }
     }
 
     fn ready(&self) -> Result<(), String> {
