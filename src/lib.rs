@@ -1,6 +1,7 @@
 //! The server around `kymo-engine`: command line, configuration, HTTP. A library only so that tests reach its parts.
 #![forbid(unsafe_code)]
 
+mod archive_place;
 pub mod bench;
 pub mod cli;
 mod client;

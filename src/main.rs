@@ -27,6 +27,9 @@ fn main() -> ExitCode {
             Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),
         },
         Command::Diagnose(options) => serve::diagnose(&options),
+        Command::Cleanup { config, due, ignore_unsupported, json } => {
+            serve::cleanup(config.as_deref(), due, ignore_unsupported, json)
+        }
         Command::Version => {
             serve::print(&args::version());
             Ok(())

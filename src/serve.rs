@@ -1,5 +1,6 @@
 //! What the commands do: the server's life from the configuration to a clean stop, and the small commands beside it.
 
+use crate::archive_place;
 use crate::bench::BenchError;
 use crate::cli::args::{Diagnose, Serve};
 use crate::config::{self, Config, ConfigError, Durability, IoKind};
@@ -11,7 +12,7 @@ use crate::nats::{self, Messaging};
 use crate::nodes::NodeProvider;
 use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
-use crate::tools::ToolError;
+use crate::tools::{self, Due, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::{Env, System};
 use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
@@ -140,6 +141,22 @@ pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
         lines.push("nothing was changed; with --yes what can be read is kept and the loss is recorded".to_owned());
     }
     print(&(lines.join("\n") + "\n"));
+    Ok(())
+}
+
+/// `kymo archive` and `kymo cleanup`.
+pub fn cleanup(path: Option<&Path>, due: Due, ignore_unsupported: bool, as_json: bool) -> Result<(), ServeError> {
+    let mut config = config::load(path, ignore_unsupported)?.config;
+    // Whoever asks for it by name has it done, whatever the server does by the clock.
+    config.archive.is_fed |= matches!(due, Due::Before(_));
+    if config.archive.is_fed && config.archive.location.is_none() {
+        let what = "archive: 'metric-store.cleanup.directory' names no place".to_owned();
+        return Err(ServeError::Io { what, source: io::ErrorKind::InvalidInput.into() });
+    }
+    let env: Arc<dyn Env> = Arc::new(System::default());
+    let store = open(&config, &env)?;
+    tools::cleanup(&store, &config, due, as_json)?;
+    store.close()?;
     Ok(())
 }
 
@@ -285,7 +302,9 @@ fn open(config: &Config, env: &Arc<dyn Env>) -> Result<Arc<Store>, ServeError> {
     for note in note.into_iter().chain(disk.notes()) {
         warn!("{note}");
     }
-    let (store, report) = Store::open(Arc::clone(&disk), Arc::clone(env), store_options(config))?;
+    let archive = archive_place::open(config, &disk).map_err(ServeError::io("open the archive"))?;
+    let options = Options { archive, ..store_options(config) };
+    let (store, report) = Store::open(Arc::clone(&disk), Arc::clone(env), options)?;
     tell(&report, &*disk, &storage.directory);
     Ok(Arc::new(store))
 }

@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const PACE: Duration = Duration::from_micros(200);
 /// Pause after a job on files has failed.
 const BACK_OFF: Duration = Duration::from_secs(5);
+/// Pause after days were not archived.
+const ARCHIVE_BACK_OFF: Duration = Duration::from_mins(1);
+/// Pause between two looks for days to archive.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(20);
 /// Steps of patience between two measurements of the memory of names.
 const MEASURE_EVERY: u32 = 25;
 /// Steps of patience between two looks at the retention.
@@ -54,20 +58,14 @@ impl Steps {
         };
         let compaction = {
             let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
-            move || {
-                let mut wait = PATIENCE;
-                let mut waited = Duration::ZERO;
-                while !stop.load(Ordering::Acquire) {
-                    if waited >= wait {
-                        wait = compact(&store, &stop);
-                        waited = Duration::ZERO;
-                    }
-                    thread::sleep(PATIENCE);
-                    waited += PATIENCE;
-                }
-            }
+            move || while_running(&stop, || compact(&store, &stop))
+        };
+        let archive = {
+            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+            move || while_running(&stop, || archive(&store, &stop))
         };
         let threads = vec![
+            thread::Builder::new().name("kymo-archive".to_owned()).spawn(archive)?,
             thread::Builder::new().name("kymo-commit".to_owned()).spawn(commit)?,
             thread::Builder::new().name("kymo-background".to_owned()).spawn(background)?,
             thread::Builder::new().name("kymo-compact".to_owned()).spawn(compaction)?,
@@ -175,6 +173,42 @@ impl Retention {
             Err(why) => warn!(%why, "retention failed and is tried again"),
         }
     }
+}
+
+/// Works now and then: each round says how long to wait for the next.
+fn while_running(stop: &AtomicBool, mut round: impl FnMut() -> Duration) {
+    let mut wait = PATIENCE;
+    let mut waited = Duration::ZERO;
+    while !stop.load(Ordering::Acquire) {
+        if waited >= wait {
+            wait = round();
+            waited = Duration::ZERO;
+        }
+        thread::sleep(PATIENCE);
+        waited += PATIENCE;
+    }
+}
+
+/// Archives what is due; how long to wait before the next look.
+fn archive(store: &Store, stop: &AtomicBool) -> Duration {
+    let mut has_worked = false;
+    while !stop.load(Ordering::Acquire) {
+        match store.archive_step() {
+            Ok(Progress::Done) => {
+                has_worked = true;
+                thread::sleep(PACE);
+            }
+            Ok(_) => break,
+            Err(why) => {
+                error!(%why, "days were not archived, they stay hot and it is tried again");
+                return ARCHIVE_BACK_OFF;
+            }
+        }
+    }
+    if has_worked {
+        info!("days that have passed the retention are archived");
+    }
+    ARCHIVE_EVERY
 }
 
 /// Runs the work on files while there is some; how long to wait before the next look.

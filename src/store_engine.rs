@@ -194,9 +194,10 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
     metric(
         "kymo_job_failures_total",
         "counter",
-        "Snapshots and merges that failed and are tried again.",
+        "Snapshots, merges and archived days that failed and are tried again.",
         number(jobs.failures),
     )?;
+    write_archive_metrics(&mut metric, &stats)?;
     metric("kymo_head_bytes", "gauge", "Bytes of the rows in memory.", number(stats.head_bytes))?;
     metric("kymo_hosts", "gauge", "Hosts that are known.", number(stats.hosts as u64))?;
     metric("kymo_series", "gauge", "Series that are known.", number(stats.series as u64))?;
@@ -247,6 +248,42 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
     let name = "kymo_disk_info";
     writeln!(text, "# HELP {name} The way to the disk.\n# TYPE {name} gauge")?;
     writeln!(text, "{name}{{implementation=\"{}\"}} 1", stats.disk)
+}
+
+fn write_archive_metrics(
+    metric: &mut impl FnMut(&str, &str, &str, f64) -> std::fmt::Result,
+    stats: &store::Stats,
+) -> std::fmt::Result {
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats; counts stay below 2^53")]
+    let number = |count: u64| count as f64;
+    let jobs = stats.jobs;
+    metric(
+        "kymo_archived_parts",
+        "gauge",
+        "Parts that are archived: a day of a cluster each.",
+        number(stats.archived_parts as u64),
+    )?;
+    metric("kymo_archived_rows", "gauge", "Rows of the archived parts.", number(stats.archived_rows))?;
+    metric(
+        "kymo_archive_hosts_total",
+        "counter",
+        "Hosts that were written into the archive.",
+        number(jobs.archive_hosts),
+    )?;
+    metric("kymo_archive_files_total", "counter", "Files that were added to the archive.", number(jobs.archive_files))?;
+    metric("kymo_archive_bytes_total", "counter", "Bytes of those files.", number(jobs.archive_bytes))?;
+    metric(
+        "kymo_archive_reads_total",
+        "counter",
+        "Archived parts that queries looked into.",
+        number(jobs.archive_reads),
+    )?;
+    metric(
+        "kymo_archive_read_failures_total",
+        "counter",
+        "Archived parts that could not be read.",
+        number(jobs.archive_read_failures),
+    )
 }
 
 fn histogram(text: &mut String, name: &str, help: &str, histogram: &store::HistogramValues) -> std::fmt::Result {

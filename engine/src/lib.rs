@@ -1,4 +1,5 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
+pub mod archive;
 pub mod decode;
 pub mod disk;
 pub mod env;

@@ -1,6 +1,7 @@
 //! The names of kymo's files: the only place that builds and parses them.
 
 use crate::model::Lsn;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where everything of one store lives.
@@ -63,6 +64,94 @@ impl Paths {
     }
 }
 
+/// How the folders of an archive are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchiveLayout {
+    /// `cluster=alpha/date=2026-11-20/part-0-0.parquet`: readers take cluster and date from the names.
+    #[default]
+    Hive,
+    /// `alpha/2026-11-20-0-0.parquet`.
+    Flat,
+}
+
+/// What of a partition was archived at once: the names of its objects are a function of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivePart {
+    /// The way of naming.
+    pub layout: ArchiveLayout,
+    /// The cluster.
+    pub cluster: String,
+    /// The UTC day, in days since 1970-01-01.
+    pub partition: i64,
+    /// How often something of this day was archived before.
+    pub part: u32,
+}
+
+impl ArchivePart {
+    /// The folder of its objects.
+    pub fn folder(&self) -> String {
+        match self.layout {
+            ArchiveLayout::Hive => format!("cluster={}/date={}", encode(&self.cluster), date(self.partition)),
+            ArchiveLayout::Flat => encode(&self.cluster),
+        }
+    }
+
+    /// The beginning of the names of its files.
+    fn stem(&self) -> String {
+        match self.layout {
+            ArchiveLayout::Hive => format!("part-{}-", self.part),
+            ArchiveLayout::Flat => format!("{}-{}-", date(self.partition), self.part),
+        }
+    }
+
+    /// The name of a file in the folder, by its number.
+    pub fn file(&self, number: u32) -> String {
+        format!("{}{number}.parquet", self.stem())
+    }
+
+    /// Whether a name in the folder is one of its files.
+    pub fn is_file(&self, name: &str) -> bool {
+        let number = name.strip_prefix(&*self.stem()).and_then(|rest| rest.strip_suffix(".parquet"));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    }
+
+    /// The key of the manifest that stands beside the files.
+    pub fn sidecar(&self) -> String {
+        let name = match (self.layout, self.part) {
+            (ArchiveLayout::Hive, 0) => "_manifest.json".to_owned(),
+            (ArchiveLayout::Hive, part) => format!("_manifest-{part}.json"),
+            (ArchiveLayout::Flat, part) => format!("_manifest-{}-{part}.json", date(self.partition)),
+        };
+        self.key(&name)
+    }
+
+    /// The key of a name in the folder.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder())
+    }
+
+    /// The key under which a file is written before it is published; readers pass over such names.
+    pub fn aside(&self, name: &str) -> String {
+        self.key(&format!("_{name}"))
+    }
+}
+
+/// A cluster as the name of a folder: what could mean something to a file system, a bucket or a reader, and a dot or
+/// underscore in front, is percent-encoded.
+fn encode(cluster: &str) -> String {
+    let mut name = String::new();
+    for (at, &byte) in cluster.as_bytes().iter().enumerate() {
+        let is_plain = byte.is_ascii_alphanumeric() || byte == b'-' || (at > 0 && matches!(byte, b'.' | b'_'));
+        if is_plain {
+            name.push(char::from(byte));
+        } else {
+            // Writing into a string does not fail.
+            write!(name, "%{byte:02X}").ok();
+        }
+    }
+    name
+}
+
 /// The UTC date of a day, counted from 1970-01-01, as `YYYY-MM-DD`.
 ///
 /// The algorithm is `civil_from_days` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
@@ -77,6 +166,20 @@ pub fn date(day: i64) -> String {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i128::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// The day of a UTC date as `YYYY-MM-DD`, counted from 1970-01-01; `None` for any other text.
+pub fn day_of(text: &str) -> Option<i64> {
+    let (year, rest) = text.split_once('-')?;
+    let (month, day) = rest.split_once('-')?;
+    let number = |text: &str| text.parse::<i64>().ok();
+    let (year, month, day) = (number(year)?, number(month)?, number(day)?);
+    let years = year - i64::from(month <= 2);
+    let month_from_march = (month + 9).rem_euclid(12);
+    let before_year = 365 * years + years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400);
+    let found = before_year + (153 * month_from_march + 2) / 5 + day - 1 - 719_468;
+    // Dates that do not exist, and other ways of writing, come out as another text.
+    (date(found) == text).then_some(found)
 }
 
 /// Whether a name is that of a snapshot.
@@ -109,9 +212,24 @@ mod tests {
     #[test]
     fn days_have_their_dates() {
         for (day, text) in [(0, "1970-01-01"), (-1, "1969-12-31"), (19_782, "2024-02-29"), (20_779, "2026-11-22")] {
-            assert_eq!(date(day), text);
+            assert_eq!((date(day), day_of(text)), (text.to_owned(), Some(day)));
+        }
+        for text in ["2026-02-29", "2026-13-01", "26-1-1", "2026-11-22 ", "", "a-b-c"] {
+            assert_eq!(day_of(text), None, "{text}");
         }
         assert!(!date(i64::MAX).is_empty() && !date(i64::MIN).is_empty());
+    }
+
+    #[test]
+    fn an_archive_names_its_objects_by_cluster_and_day_alone() {
+        let hive = ArchivePart { layout: ArchiveLayout::Hive, cluster: "a b/../_c".into(), partition: 20_779, part: 0 };
+        assert_eq!(hive.key(&hive.file(3)), "cluster=a%20b%2F..%2F_c/date=2026-11-22/part-0-3.parquet");
+        assert_eq!(hive.sidecar(), "cluster=a%20b%2F..%2F_c/date=2026-11-22/_manifest.json");
+        assert_eq!(hive.aside("x"), "cluster=a%20b%2F..%2F_c/date=2026-11-22/_x");
+        let flat = ArchivePart { layout: ArchiveLayout::Flat, cluster: "_a".into(), part: 2, ..hive };
+        assert_eq!(flat.key(&flat.file(0)), "%5Fa/2026-11-22-2-0.parquet");
+        assert_eq!(flat.sidecar(), "%5Fa/_manifest-2026-11-22-2.json");
+        assert!(flat.is_file("2026-11-22-2-17.parquet") && !flat.is_file("2026-11-22-1-17.parquet"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{self, IoKind};
+use crate::tools::Due;
 use kymo_engine::tools::estimate::Shape;
 
 /// What to do.
@@ -70,6 +71,17 @@ pub enum Command {
     Bench(Bench),
     /// Ask a server why a metric is not there.
     Diagnose(Diagnose),
+    /// Do at once what the server does by the clock.
+    Cleanup {
+        /// The configuration; `None` is the default place.
+        config: Option<PathBuf>,
+        /// What is due.
+        due: Due,
+        /// Whether settings that kymo cannot follow are warnings.
+        ignore_unsupported: bool,
+        /// Whether to print JSON.
+        json: bool,
+    },
     /// Print [`version`] and end.
     Version,
 }
@@ -248,6 +260,21 @@ enum Sub {
     /// Ask a running server why a metric of a host is not there
     #[command(after_help = EXIT_CODES)]
     Diagnose(Diagnose),
+    /// Move days into the archive now, whatever the retention; the server must not run
+    #[command(after_help = EXIT_CODES)]
+    Archive {
+        /// The first UTC day that stays, as 2026-11-20
+        #[arg(long, value_name = "DATE", value_parser = midnight)]
+        before: i64,
+        #[command(flatten)]
+        settings: CleanupArgs,
+    },
+    /// Archive or delete now what has passed the retention, as the configuration says; the server must not run
+    #[command(after_help = EXIT_CODES)]
+    Cleanup {
+        #[command(flatten)]
+        settings: CleanupArgs,
+    },
     /// Set damaged parts of a store aside so that it opens again; what is lost is recorded and stays visible
     #[command(after_help = EXIT_CODES)]
     Salvage {
@@ -258,6 +285,32 @@ enum Sub {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Args, Debug)]
+struct CleanupArgs {
+    /// The configuration; default ./config.json if that exists
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Go on although the configuration asks for what kymo does not do yet
+    #[arg(long)]
+    ignore_unsupported: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl CleanupArgs {
+    fn command(self, due: Due) -> Command {
+        let Self { config, ignore_unsupported, json } = self;
+        Command::Cleanup { config, due, ignore_unsupported, json }
+    }
+}
+
+/// The instant in which a UTC day begins, in unix seconds.
+fn midnight(text: &str) -> Result<i64, String> {
+    let day = kymo_engine::paths::day_of(text).ok_or_else(|| "it is no date like 2026-11-20".to_owned())?;
+    Ok(day * 86_400)
 }
 
 #[derive(Args, Debug)]
@@ -337,7 +390,7 @@ pub fn version() -> String {
 /// otherwise 2.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
     match Cli::try_parse_from(with_two_dashes(args)?)? {
-        Cli { command: None, serve } | Cli { command: Some(Sub::Serve(serve)), .. } => decide(serve),
+        Cli { command: None, serve } | Cli { command: Some(Sub::Serve(serve)), .. } => Ok(decide(serve)),
         Cli { command: Some(Sub::CheckConfig { file, ignore_unsupported }), .. } => {
             Ok(Command::CheckConfig { file, ignore_unsupported })
         }
@@ -345,6 +398,8 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
             Ok(Command::Salvage { directory, confirmed: yes })
         }
         Cli { command: Some(Sub::Diagnose(diagnose)), .. } => Ok(Command::Diagnose(diagnose)),
+        Cli { command: Some(Sub::Archive { before, settings }), .. } => Ok(settings.command(Due::Before(before))),
+        Cli { command: Some(Sub::Cleanup { settings }), .. } => Ok(settings.command(Due::Retention)),
         Cli { command: Some(Sub::Inspect { file, json, csv }), .. } => {
             let form = match (json, csv) {
                 (true, _) => InspectForm::Json,
@@ -368,14 +423,13 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
     }
 }
 
-fn decide(args: ServeArgs) -> Result<Command, clap::Error> {
+fn decide(args: ServeArgs) -> Command {
     if args.version {
-        return Ok(Command::Version);
+        return Command::Version;
     }
     if args.cleanup_checkpoints {
-        let message = "there is nothing to clean up: kymo deletes by itself what is older than \
-                       'metric-store.retention-in-memory' of the configuration; remove --cleanup-checkpoints";
-        return Err(Cli::command().error(ErrorKind::UnknownArgument, message));
+        let settings = CleanupArgs { config: args.config, ignore_unsupported: args.ignore_unsupported, json: false };
+        return settings.command(Due::Retention);
     }
     let mut warnings = Vec::new();
     let log_level = LogLevel::named(&args.loglevel).unwrap_or_else(|| {
@@ -389,7 +443,7 @@ fn decide(args: ServeArgs) -> Result<Command, clap::Error> {
     if args.gops {
         warnings.push("--gops has no effect: kymo has no Go runtime to look into".to_owned());
     }
-    Ok(Command::Serve(Serve {
+    Command::Serve(Serve {
         config: args.config,
         demo: args.demo,
         ignore_unsupported: args.ignore_unsupported,
@@ -398,7 +452,7 @@ fn decide(args: ServeArgs) -> Result<Command, clap::Error> {
         log_level,
         log_date: args.logdate,
         warnings,
-    }))
+    })
 }
 
 /// Rewrites the flags of `serve` from Go's form to clap's: one dash becomes two, `-x v` becomes `--x=v` (a value may

@@ -6,7 +6,8 @@ use async_nats::ServerAddr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::{Durability, IoKind, duration};
+use super::{Durability, IoKind, archive::layout_name, duration};
+use kymo_engine::paths::ArchiveLayout;
 
 /// How a `T` stands in JSON.
 pub(super) trait Kind<T> {
@@ -192,6 +193,39 @@ impl Kind<bool> for Flag {
 
     fn print(&self, value: &bool) -> Option<String> {
         Some(value.to_string())
+    }
+}
+
+/// A string; an empty one is none.
+pub(super) struct OptionalText;
+
+impl Kind<Option<String>> for OptionalText {
+    fn parse(&self, json: &str) -> Result<Option<String>, String> {
+        let text = string(json, "a string")?;
+        if text.contains('\0') {
+            Err(mismatch("a string without zero bytes", json))
+        } else {
+            Ok(Some(text).filter(|text| !text.is_empty()))
+        }
+    }
+
+    fn print(&self, value: &Option<String>) -> Option<String> {
+        value.as_ref().map(|text| quote(text))
+    }
+}
+
+/// How an archive is laid out.
+pub(super) struct Layout;
+
+impl Kind<ArchiveLayout> for Layout {
+    fn parse(&self, json: &str) -> Result<ArchiveLayout, String> {
+        let all = [ArchiveLayout::Hive, ArchiveLayout::Flat];
+        let name = OneOf(&["hive", "flat"]).parse(json)?;
+        Ok(all.into_iter().find(|&layout| layout_name(layout) == name).unwrap_or_default())
+    }
+
+    fn print(&self, value: &ArchiveLayout) -> Option<String> {
+        Some(quote(layout_name(*value)))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Auth, JetStream, Limits, Nats, Storage, Subscription,
+    Archive, Auth, JetStream, Limits, Nats, Storage, Subscription,
     kind::{
-        Acknowledge, Count, Directory, Flag, Gigabytes, HttpUrl, Io, Kind, Name, Numbers, OneOf, OptionalDirectory,
-        OptionalFile, Period, PublicKey, PublicKeys, Retention, Secret, Servers, Subject, Text, TextOrNull,
+        Acknowledge, Count, Directory, Flag, Gigabytes, HttpUrl, Io, Kind, Layout, Name, Numbers, OneOf,
+        OptionalDirectory, OptionalFile, OptionalText, Period, PublicKey, PublicKeys, Retention, Secret, Servers,
+        Subject, Text, TextOrNull,
     },
 };
 
@@ -24,6 +25,7 @@ pub(super) struct Draft {
     pub(super) memory_cap_bytes: Option<u64>,
     pub(super) checkpoints_directory: Option<PathBuf>,
     pub(super) cleanup_mode: &'static str,
+    pub(super) archive: Archive,
     pub(super) storage: Storage,
     pub(super) nats: Nats,
 }
@@ -100,7 +102,10 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
         keys.key("require-scopes", &Flag, &mut draft.auth.require_scopes);
         keys.key("require-expiry", &Flag, &mut draft.auth.require_expiry);
     });
-    keys.section("storage", |keys| storage(keys, &mut draft.storage));
+    keys.section("storage", |keys| {
+        storage(keys, &mut draft.storage);
+        keys.section("archive", |keys| keys.key("layout", &Layout, &mut draft.archive.layout));
+    });
 }
 
 fn metric_store(keys: &mut impl Keys, draft: &mut Draft) {
@@ -118,7 +123,7 @@ fn metric_store(keys: &mut impl Keys, draft: &mut Draft) {
     });
     keys.section("cleanup", |keys| {
         keys.key("mode", &OneOf(&[CLEANUP_DELETE, CLEANUP_ARCHIVE]), &mut draft.cleanup_mode);
-        keys.foreign("directory", Meaningless("nothing is moved there"));
+        keys.key("directory", &OptionalText, &mut draft.archive.location);
         keys.foreign("interval", Old("remove it: retention runs by itself, see 'metric-store.retention-in-memory'"));
     });
     keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));

@@ -9,6 +9,7 @@
 //! it, [`settle`] checks what needs more than one key. [`source`] knows lines, [`flat`] knows the old flat file.
 
 mod addr;
+mod archive;
 mod duration;
 mod error;
 mod flat;
@@ -30,6 +31,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
+pub use archive::Archive;
 pub use error::{ConfigError, Problem, Problems};
 pub use load::load;
 pub use nats::{JetStream, Nats, Subscription};
@@ -63,6 +65,8 @@ pub struct Config {
     pub checkpoints_directory: Option<PathBuf>,
     /// Who may use the API.
     pub auth: Auth,
+    /// Where days go that pass the retention.
+    pub archive: Archive,
     /// How and where kymo keeps data.
     pub storage: Storage,
     /// Where messages come from.
@@ -140,6 +144,7 @@ impl Default for Config {
             memory_cap_bytes: None,
             checkpoints_directory: None,
             auth: Auth::default(),
+            archive: Archive::default(),
             storage: Storage::default(),
             nats: Nats::default(),
         }

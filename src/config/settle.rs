@@ -3,7 +3,7 @@
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
 use super::{
-    Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
+    Archive, Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
     addr::{self, Addr},
     duration,
     kind::{quote, shorten, subject_is_valid},
@@ -26,6 +26,7 @@ pub(super) fn blank() -> Draft {
         memory_cap_bytes: None,
         checkpoints_directory: None,
         cleanup_mode: CLEANUP_DELETE,
+        archive: Archive::default(),
         storage,
         nats,
     }
@@ -39,9 +40,11 @@ pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
     let metrics = metrics(&draft.metrics, reader);
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);
+    draft.archive.is_fed = draft.cleanup_mode == CLEANUP_ARCHIVE;
     check_nats(&draft.nats, reader);
-    let Draft { retention, memory_cap_bytes, checkpoints_directory, auth, storage, nats, .. } = draft;
-    let config = Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, storage, nats };
+    let Draft { retention, memory_cap_bytes, checkpoints_directory, archive, auth, storage, nats, .. } = draft;
+    let config =
+        Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, archive, storage, nats };
     if let Some(warning) = config.open_door() {
         let place = reader.place("main.addr").unwrap_or(reader.top());
         reader.report.warn(place, "main.addr", warning);
@@ -139,7 +142,8 @@ fn tell_metric_store(draft: &Draft, reader: &mut Reader<'_>) {
     };
     let at = |key: &str| reader.place(&format!("metric-store.{key}"));
     let retention = at("retention-in-memory");
-    let (directory, mode) = (at("checkpoints.directory"), at("cleanup.mode"));
+    let directory = at("checkpoints.directory");
+    let (mode, archive) = (at("cleanup.mode"), at("cleanup.directory"));
     let report = &mut reader.report;
     if draft.retention.is_none() {
         let reason = "is zero: data are kept for ever".to_owned();
@@ -152,9 +156,18 @@ fn tell_metric_store(draft: &Draft, reader: &mut Reader<'_>) {
         );
         report.note(place, "metric-store.checkpoints.directory", reason);
     }
-    if draft.cleanup_mode == CLEANUP_ARCHIVE {
-        let reason = "kymo writes no archive: what passes the retention is deleted; use \"delete\"".to_owned();
-        report.unsupported(mode.unwrap_or(section), "metric-store.cleanup.mode", reason);
+    let is_archived = draft.cleanup_mode == CLEANUP_ARCHIVE;
+    match &draft.archive.location {
+        None if is_archived => {
+            let reason = "is needed with the mode \"archive\": where shall the days go?".to_owned();
+            report.problem(mode.unwrap_or(section), "metric-store.cleanup.directory", reason);
+        }
+        Some(_) if !is_archived => {
+            let reason =
+                "nothing is moved there with the mode \"delete\"; what was archived earlier is read".to_owned();
+            report.note(archive.unwrap_or(section), "metric-store.cleanup.directory", reason);
+        }
+        _ => {}
     }
 }
 

@@ -5,7 +5,7 @@ use kymo_engine::model::Aggregation;
 use super::{
     Config,
     kind::{Kind, quote},
-    layout::{CLEANUP_DELETE, Draft, DraftMetric, Foreign, Keys, describe},
+    layout::{CLEANUP_ARCHIVE, CLEANUP_DELETE, Draft, DraftMetric, Foreign, Keys, describe},
 };
 
 /// Prints the settings as a file.
@@ -38,7 +38,8 @@ fn draft(config: &Config) -> Draft {
         retention: config.retention,
         memory_cap_bytes: config.memory_cap_bytes,
         checkpoints_directory: config.checkpoints_directory.clone(),
-        cleanup_mode: CLEANUP_DELETE,
+        cleanup_mode: if config.archive.is_fed { CLEANUP_ARCHIVE } else { CLEANUP_DELETE },
+        archive: config.archive.clone(),
         storage: config.storage.clone(),
         nats: config.nats.clone(),
     }

@@ -3,18 +3,21 @@
 //! Data go to stdout, talk goes to stderr. A reader of stdout that has gone ends the command without an error.
 
 mod backup;
+mod cleanup;
 mod estimate;
 mod inspect;
 pub(crate) mod out;
 mod verify;
 
 pub use backup::backup;
+pub use cleanup::Due;
+pub(crate) use cleanup::cleanup;
 pub use estimate::estimate;
 pub use inspect::inspect;
 pub use verify::verify;
 
 use kymo_engine::disk::{self, Disk};
-use kymo_engine::store::OpenError;
+use kymo_engine::store::{JobError, OpenError};
 use kymo_engine::tools::backup::BackupError;
 use kymo_engine::tools::inspect::InspectError;
 use std::io;
@@ -36,6 +39,12 @@ pub enum ToolError {
     /// There is no backup.
     #[error("{0}")]
     Backup(#[from] BackupError),
+    /// Days were not archived, or not dropped; what was not done is still there.
+    #[error("{0}")]
+    Job(#[from] JobError),
+    /// Nobody tells which hosts are in use.
+    #[error("the backend does not tell which hosts are in use, nothing was done: {0}")]
+    Nodes(String),
     /// The system refused something.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -60,14 +60,23 @@ fn a_wrong_value_exits_2_and_its_key_is_named() {
     assert!(said.contains("config.json") && said.contains("late-window"), "file and key are not named:\n{said}");
 }
 
+/// A configuration that asks for what kymo does not do.
+fn with_another_user() -> Site {
+    let site = Site::empty();
+    let mut config = recorded_config("config.json");
+    config.get_mut("main").expect("a section `main`").set("user", "nobody".into());
+    site.configure(config, &[]);
+    site
+}
+
 #[test]
 fn what_is_configured_but_not_supported_stops_the_start() {
-    let site = Site::new(&[]);
+    let site = with_another_user();
     let before = bytes_below(site.path());
     let mut server = Server::spawn(&mut site.command(&["serve", "--config", "config.json"]));
     assert_eq!(server.wait_exit().code(), Some(2), "{}", server.said());
     let said = server.said();
-    assert!(said.contains("cleanup") && said.contains("--ignore-unsupported"), "{said}");
+    assert!(said.contains("main.user") && said.contains("--ignore-unsupported"), "{said}");
     assert_eq!(bytes_below(site.path()), before, "a failed start changed files");
 }
 
@@ -137,7 +146,7 @@ fn a_clean_stop_exits_0_and_the_data_are_there_after_it() {
 
 #[test]
 fn check_config_prints_the_effective_settings_and_changes_nothing() {
-    let site = Site::new(&[]);
+    let site = with_another_user();
     let before = bytes_below(site.path());
     let output = run(&site, &["check-config", "--ignore-unsupported", "config.json"]);
     let told = all_text(&output);
@@ -146,12 +155,12 @@ fn check_config_prints_the_effective_settings_and_changes_nothing() {
     for part in ["late-window", "durability", "skew", "cpu_load", &site.data().display().to_string()] {
         assert!(settings.contains(part), "`{part}` is missing:\n{told}");
     }
-    assert!(told.contains("cleanup"), "what is ignored is not named:\n{told}");
+    assert!(told.contains("main.user"), "what is ignored is not named:\n{told}");
 
     let output = run(&site, &["check-config", "config.json"]);
     let told = all_text(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("cleanup"), "what is not supported is not named:\n{told}");
+    assert!(told.contains("main.user"), "what is not supported is not named:\n{told}");
     assert_eq!(bytes_below(site.path()), before, "check-config changed files");
 }
 

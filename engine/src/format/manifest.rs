@@ -2,6 +2,7 @@
 
 use super::{FormatError, StoreId, checksum_around, pad8, put_front};
 use crate::model::Lsn;
+use crate::paths::{ArchiveLayout, ArchivePart};
 use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -11,7 +12,7 @@ pub const MAGIC: [u8; 8] = *b"kymo-man";
 /// The version this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// In front of the records: losses, then snapshots, then frees.
+/// In front of the records: losses, then snapshots, then frees, then archived parts.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ManifestHeader {
@@ -35,8 +36,8 @@ pub struct ManifestHeader {
     pub snapshots: U32,
     /// Frees that follow.
     pub frees: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// Archived parts that follow.
+    pub archived: U32,
 }
 
 /// A part of the log that was set aside, on request, because it was damaged.
@@ -89,8 +90,36 @@ pub struct FreeRecord {
     pub names_len: U32,
 }
 
+/// A part of a partition that was archived; the name of its cluster follows, padded to eight bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ArchivedRecord {
+    /// The UTC day of its slots, in days since 1970-01-01.
+    pub partition: I64,
+    /// The highest LSN that it holds, or that it was found to hold nothing of.
+    pub archived_lsn: U64,
+    /// Its rows.
+    pub rows: U64,
+    /// First instant of its first slot, in unix seconds.
+    pub from: I64,
+    /// End of its last slot, in unix seconds.
+    pub until: I64,
+    /// Bytes of the manifest beside its files.
+    pub sidecar_len: U64,
+    /// The CRC-32 of that.
+    pub sidecar_crc: U32,
+    /// How often something of the partition was archived before.
+    pub part: U32,
+    /// How it is named: 1 in the layout `hive`, 2 in `flat`.
+    pub naming: U32,
+    /// Bytes of the name of the cluster; 0 where nothing was left to archive.
+    pub cluster_len: U32,
+}
+
 const _: () = assert!(
-    size_of::<ManifestHeader>() == 72
+    size_of::<ArchivedRecord>() == 64
+        && offset_of!(ArchivedRecord, sidecar_crc) == 48
+        && size_of::<ManifestHeader>() == 72
         && offset_of!(ManifestHeader, losses) == 56
         && size_of::<LossRecord>() == 48
         && size_of::<SnapshotRecord>() == 40
@@ -142,6 +171,21 @@ pub struct Free {
     pub selector: Vec<String>,
 }
 
+/// A part of a partition that was archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// The names of its objects. Where nothing was left to archive, the cluster has no name and there are none.
+    pub names: ArchivePart,
+    /// The highest LSN that it holds.
+    pub lsn: Lsn,
+    /// Its rows.
+    pub rows: u64,
+    /// From the begin of its first slot to the end of its last one, in unix seconds.
+    pub times: std::ops::Range<i64>,
+    /// Length in bytes and CRC-32 of the manifest beside its files.
+    pub sidecar: (u64, u32),
+}
+
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -159,6 +203,8 @@ pub struct Manifest {
     pub snapshots: Vec<LiveSnapshot>,
     /// Frees that are younger than some snapshot, by LSN.
     pub frees: Vec<Free>,
+    /// What was archived, by partition, part and cluster.
+    pub archived: Vec<Archived>,
 }
 
 impl Manifest {
@@ -172,6 +218,7 @@ impl Manifest {
             losses: Vec::new(),
             snapshots: Vec::new(),
             frees: Vec::new(),
+            archived: Vec::new(),
         }
     }
 
@@ -189,7 +236,7 @@ impl Manifest {
             losses: count(self.losses.len()),
             snapshots: count(self.snapshots.len()),
             frees: count(self.frees.len()),
-            reserved: 0.into(),
+            archived: count(self.archived.len()),
         };
         let mut bytes = header.as_bytes().to_vec();
         for loss in &self.losses {
@@ -230,6 +277,28 @@ impl Manifest {
             bytes.extend_from_slice(record.as_bytes());
             bytes.extend_from_slice(&names);
         }
+        for archived in &self.archived {
+            let names = &archived.names;
+            let record = ArchivedRecord {
+                partition: I64::new(names.partition),
+                archived_lsn: archived.lsn.0.into(),
+                rows: archived.rows.into(),
+                from: I64::new(archived.times.start),
+                until: I64::new(archived.times.end),
+                sidecar_len: archived.sidecar.0.into(),
+                sidecar_crc: archived.sidecar.1.into(),
+                part: names.part.into(),
+                naming: match names.layout {
+                    ArchiveLayout::Hive => 1,
+                    ArchiveLayout::Flat => 2,
+                }
+                .into(),
+                cluster_len: count(names.cluster.len()),
+            };
+            bytes.extend_from_slice(record.as_bytes());
+            bytes.extend_from_slice(names.cluster.as_bytes());
+            bytes.resize(pad8(bytes.len()), 0);
+        }
         let hole = offset_of!(ManifestHeader, crc);
         let crc = U32::new(checksum_around(&bytes, hole));
         put_front(bytes.get_mut(hole..).unwrap_or_default(), crc.as_bytes());
@@ -261,10 +330,14 @@ impl Manifest {
             frees.push(free);
             rest = after;
         }
-        if !rest.is_empty() || header.reserved.get() != 0 || header.log_floor.get() == 0 {
-            return Err(FormatError::Field(
-                "manifest has bytes behind its records, or reserved bytes that are not zero",
-            ));
+        let mut archived = Vec::new();
+        for _ in 0..header.archived.get() {
+            let (part, after) = check_archived(rest)?;
+            archived.push(part);
+            rest = after;
+        }
+        if !rest.is_empty() || header.log_floor.get() == 0 {
+            return Err(FormatError::Field("manifest has bytes behind its records, or no log"));
         }
         let losses = losses.iter().map(|record| Loss {
             seq: record.seq.get(),
@@ -290,6 +363,7 @@ impl Manifest {
             losses: losses.collect(),
             snapshots: snapshots.collect(),
             frees,
+            archived,
         })
     }
 }
@@ -310,6 +384,32 @@ fn check_free(bytes: &[u8]) -> Result<(Free, &[u8]), FormatError> {
         return Err(FormatError::Field("free has more than its names"));
     }
     Ok((Free { lsn: Lsn(record.lsn.get()), to: record.to.get(), selector }, rest))
+}
+
+fn check_archived(bytes: &[u8]) -> Result<(Archived, &[u8]), FormatError> {
+    const SHORT: FormatError = FormatError::Field("manifest ends within an archived part");
+    let (record, rest) = ArchivedRecord::read_from_prefix(bytes).map_err(|_| SHORT)?;
+    let len = record.cluster_len.get() as usize;
+    let (name, rest) = rest.split_at_checked(pad8(len)).ok_or(SHORT)?;
+    let (name, padding) = name.split_at_checked(len).ok_or(SHORT)?;
+    let cluster = std::str::from_utf8(name).map_err(|_| FormatError::Field("name is not UTF-8"))?;
+    let layout = match record.naming.get() {
+        1 => ArchiveLayout::Hive,
+        2 => ArchiveLayout::Flat,
+        _ => return Err(FormatError::Field("archived part has an unknown layout")),
+    };
+    if padding.iter().any(|&byte| byte != 0) {
+        return Err(FormatError::Field("archived part has more than its name"));
+    }
+    let (partition, part) = (record.partition.get(), record.part.get());
+    let archived = Archived {
+        names: ArchivePart { layout, cluster: cluster.to_owned(), partition, part },
+        lsn: Lsn(record.archived_lsn.get()),
+        rows: record.rows.get(),
+        times: record.from.get()..record.until.get(),
+        sidecar: (record.sidecar_len.get(), record.sidecar_crc.get()),
+    };
+    Ok((archived, rest))
 }
 
 #[cfg(test)]
@@ -338,6 +438,10 @@ mod tests {
         let selector = vec!["alpha".to_owned(), "n1".to_owned()];
         manifest.frees.push(Free { lsn: Lsn(98), to: -600, selector });
         manifest.frees.push(Free { lsn: Lsn(99), to: 0, selector: Vec::new() });
+        let names = |cluster: &str, layout| ArchivePart { layout, cluster: cluster.into(), partition: -3, part: 1 };
+        let part = |names| Archived { names, lsn: Lsn(98), rows: 7, times: -900..-60, sidecar: (1234, 0x0bad_cafe) };
+        manifest.archived.push(part(names("alpha", ArchiveLayout::Hive)));
+        manifest.archived.push(part(names("", ArchiveLayout::Flat)));
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::check(&bytes), Ok(manifest));
         for at in 0..bytes.len() {

@@ -139,6 +139,11 @@ impl HostState {
         self.rows.is_empty()
     }
 
+    /// Whether it has a row whose slot begins in some times (unix seconds).
+    pub fn has_rows_in(&self, times: &Range<i64>) -> bool {
+        self.rows.iter().any(|row| times.contains(&row.run.end_after(row.slot)))
+    }
+
     /// The slots of some series that rows in a range of LSNs hold, per series the runs by rising start.
     ///
     /// Of `times` (unix seconds) all slots are given. Of what lies before there is one slot at least, if there is any;

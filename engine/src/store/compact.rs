@@ -58,13 +58,16 @@ pub enum JobError {
         /// What is wrong with it.
         source: SnapshotError,
     },
+    /// Something of the archive was not written, or does not read back.
+    #[error(transparent)]
+    Archive(#[from] crate::archive::ArchiveError),
     /// The log has failed: nothing that is not durable may become a file.
     #[error("the log has failed")]
     LogFailed,
 }
 
 impl JobError {
-    fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { op, path, source }
     }
@@ -281,7 +284,10 @@ impl Store {
 
     /// Changes layers and manifest together: the manifest is replaced, then the readers move over. `change` sees what
     /// is there now and tells whether it has changed it; one change at a time, so that none takes another back.
-    fn change_layers(&self, change: impl FnOnce(&mut Layers, &mut Manifest) -> bool) -> Result<bool, JobError> {
+    pub(super) fn change_layers(
+        &self,
+        change: impl FnOnce(&mut Layers, &mut Manifest) -> bool,
+    ) -> Result<bool, JobError> {
         let mut manifest = self.manifest.lock();
         let mut next = manifest.clone();
         let mut layers = Layers::clone(&self.layers());
@@ -290,6 +296,8 @@ impl Store {
         }
         layers.snapshots.sort_by_key(|loaded| (loaded.live.partition, loaded.live.lsn_lo));
         layers.drop_spent_frees(next.snapshot_lsn);
+        layers.drop_spent_marks();
+        next.archived = layers.archived.to_vec();
         next.snapshots = layers.snapshots.iter().map(|loaded| loaded.live).collect();
         next.frees = layers.frees.iter().filter(|free| free.lsn <= next.snapshot_lsn).cloned().collect();
         self.replace_manifest(&mut next).map_err(JobError::io("write", self.paths.manifest()))?;
@@ -303,7 +311,7 @@ impl Store {
     }
 
     /// The present, as far as files are concerned: the wall clock, but never later than the newest sample.
-    fn present(&self) -> i64 {
+    pub(super) fn present(&self) -> i64 {
         self.env.unix_now().min(self.newest.load(Ordering::Relaxed))
     }
 
@@ -368,20 +376,45 @@ impl Store {
 
     /// The time before which data are older than the retention, in unix seconds, if a partition is wholly older.
     pub fn retention_is_due(&self) -> Option<i64> {
-        let limit = self.present().saturating_sub(self.options.retention?);
-        let is_older = |loaded: &Loaded| partition_end(loaded.live.partition) <= limit;
-        self.layers().snapshots.first().is_some_and(is_older).then_some(limit)
+        self.retention_limit().filter(|&limit| self.may_be_dropped(limit))
+    }
+
+    /// The time before which data are older than the retention, in unix seconds, if there is a retention.
+    pub fn retention_limit(&self) -> Option<i64> {
+        Some(self.present().saturating_sub(self.options.retention?))
+    }
+
+    /// Whether a partition is wholly older than a limit, and archived if it has to be.
+    fn may_be_dropped(&self, limit: i64) -> bool {
+        let layers = self.layers();
+        let mut old = layers.snapshots.iter().take_while(|loaded| partition_end(loaded.live.partition) <= limit);
+        old.any(|loaded| self.is_kept_elsewhere(&layers, loaded))
+    }
+
+    /// Whether a snapshot may go as far as the archive is concerned.
+    fn is_kept_elsewhere(&self, layers: &Layers, loaded: &Loaded) -> bool {
+        let is_fed = self.options.archive.as_ref().is_some_and(|archive| archive.is_fed);
+        !is_fed || loaded.live.lsn_hi <= layers.archived_up_to(loaded.live.partition)
     }
 
     /// Drops the partitions that are wholly older than the retention, a few a call. Hosts that `is_exempt` names (by
     /// cluster and name) keep theirs: a partition that has some of them is written again without the others.
     pub fn retention_step(&self, is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
         let Some(limit) = self.retention_is_due() else { return Ok(Progress::Idle) };
+        self.drop_step(limit, is_exempt)
+    }
+
+    /// Drops partitions that are wholly older than a limit, a few a call; of a store with a fed archive, those that are
+    /// archived.
+    pub fn drop_step(&self, limit: i64, is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
         let layers = self.layers();
         let mut drops = Vec::new();
         for partition in layers.snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
             if partition_end(partition[0].live.partition) > limit || drops.len() == DROPS {
                 break;
+            }
+            if !partition.iter().all(|loaded| self.is_kept_elsewhere(&layers, loaded)) {
+                continue;
             }
             let (exempt, others) = partition.iter().flat_map(|loaded| loaded.file.hosts()).fold(
                 (false, false),
@@ -400,8 +433,14 @@ impl Store {
             return Ok(Progress::Idle);
         }
         let mut gone = Vec::new();
+        let is_fed = self.options.archive.as_ref().is_some_and(|archive| archive.is_fed);
+        let archived: Vec<(i64, Lsn)> = drops.iter().map(|&of| (of, layers.archived_up_to(of))).collect();
         self.change_layers(|layers, _| {
-            let is_dropped = |loaded: &mut Loaded| drops.contains(&loaded.live.partition);
+            // What came meanwhile is not archived yet.
+            let known = |loaded: &Loaded| {
+                archived.iter().any(|&(of, up_to)| of == loaded.live.partition && loaded.live.lsn_hi <= up_to)
+            };
+            let is_dropped = |loaded: &mut Loaded| drops.contains(&loaded.live.partition) && (!is_fed || known(loaded));
             gone.extend(layers.snapshots.extract_if(.., is_dropped));
             !gone.is_empty()
         })?;
@@ -455,7 +494,7 @@ pub(super) fn load_snapshot(
 /// Whether the data of a host, by cluster and name, outlive the retention.
 pub type IsExempt<'a> = dyn Fn(&str, &str) -> bool + 'a;
 
-fn partition_end(partition: i64) -> i64 {
+pub(super) fn partition_end(partition: i64) -> i64 {
     partition.saturating_add(1).saturating_mul(PARTITION)
 }
 

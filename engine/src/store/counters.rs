@@ -22,6 +22,9 @@ pub(super) struct Counters {
     pub(super) samples: AtomicU64,
     pub(super) snapshots: JobCounters,
     pub(super) merges: JobCounters,
+    pub(super) archives: JobCounters,
+    pub(super) archive_reads: AtomicU64,
+    pub(super) archive_read_failures: AtomicU64,
     pub(super) job_failures: AtomicU64,
     commit_micros: Histogram<{ SECONDS.len() }>,
     commit_bytes: Histogram<{ BYTES.len() }>,
@@ -65,6 +68,16 @@ pub struct JobStats {
     pub merge_files: u64,
     /// Bytes of them.
     pub merge_bytes: u64,
+    /// Hosts that were archived.
+    pub archive_hosts: u64,
+    /// Archived files that were finished.
+    pub archive_files: u64,
+    /// Bytes of them.
+    pub archive_bytes: u64,
+    /// Parts of the archive that queries looked into.
+    pub archive_reads: u64,
+    /// Those that could not be read.
+    pub archive_read_failures: u64,
     /// Jobs that failed; they are tried again.
     pub failures: u64,
 }
@@ -174,6 +187,11 @@ impl Counters {
             merge_hosts: load(&self.merges.hosts),
             merge_files: load(&self.merges.files),
             merge_bytes: load(&self.merges.bytes),
+            archive_hosts: load(&self.archives.hosts),
+            archive_files: load(&self.archives.files),
+            archive_bytes: load(&self.archives.bytes),
+            archive_reads: load(&self.archive_reads),
+            archive_read_failures: load(&self.archive_read_failures),
             failures: load(&self.job_failures),
         }
     }

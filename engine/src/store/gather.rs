@@ -43,15 +43,16 @@ struct HeadSeries {
 pub(super) struct Gathered<'a> {
     pub(super) component: String,
     pub(super) subcomponent: String,
-    pieces: Vec<(Lsn, Piece<'a>)>,
+    /// Each with the highest LSN that its layer may have.
+    pub(super) pieces: Vec<(Lsn, Piece<'a>)>,
 }
 
 /// A snapshot that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub(super) struct Unreadable {
-    path: String,
-    source: SnapshotError,
+    pub(super) path: String,
+    pub(super) source: SnapshotError,
 }
 
 impl Unreadable {
@@ -103,6 +104,28 @@ impl Store {
 }
 
 impl Captured {
+    /// One metric of a host in some layers, without the head.
+    pub(super) fn of_layers((cluster, host): (&str, &str), metric: &str, layers: &Arc<Layers>) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            host: host.to_owned(),
+            metric: metric.into(),
+            head: Vec::new(),
+            frees: layers.frees_of(cluster, host),
+            layers: Arc::clone(layers),
+        }
+    }
+
+    /// Cluster, host and metric.
+    pub(super) fn names(&self) -> (&str, &str, &str) {
+        (&self.cluster, &self.host, &self.metric)
+    }
+
+    /// The layers below the head.
+    pub(super) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
     /// The series with what a reader of some times needs: the slots of the range, and those that tell where the
     /// series begins and where its runs end (see [`Series`]). Everything, where a free has to be judged.
     pub(super) fn gather(&self, times: &Range<i64>) -> Result<Vec<Gathered<'_>>, Unreadable> {

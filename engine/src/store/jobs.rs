@@ -94,7 +94,7 @@ impl Store {
                     let free = Free { lsn, to: *to, selector: selector.clone() };
                     let mut layers = self.layers.write();
                     let frees = layers.frees.iter().cloned().chain([free]).collect();
-                    *layers = Arc::new(Layers { snapshots: layers.snapshots.clone(), frees });
+                    *layers = Arc::new(Layers { frees, ..Layers::clone(&layers) });
                 }
             }
             lsn.0 += 1;

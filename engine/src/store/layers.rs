@@ -1,6 +1,6 @@
 //! The layers below the head: the live snapshots and the frees, as one value that is replaced as a whole.
 
-use crate::format::manifest::{Free, LiveSnapshot};
+use crate::format::manifest::{Archived, Free, LiveSnapshot};
 use crate::model::Lsn;
 use crate::snapshot::Snapshot;
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ pub(super) struct Layers {
     pub(super) snapshots: Vec<Loaded>,
     /// By LSN.
     pub(super) frees: Vec<Free>,
+    /// What is below the snapshots, by partition, part and cluster.
+    pub(super) archived: Arc<[Archived]>,
 }
 
 impl Layers {
@@ -45,6 +47,33 @@ impl Layers {
             let splits = |free: &Free| older <= free.lsn && free.lsn < younger;
             a.live.partition == b.live.partition && !self.frees.iter().any(splits)
         })
+    }
+
+    /// Up to which LSN a partition is archived.
+    pub(super) fn archived_up_to(&self, partition: i64) -> Lsn {
+        let parts = self.archived.iter().filter(|part| part.names.partition == partition);
+        parts.map(|part| part.lsn).max().unwrap_or_default()
+    }
+
+    /// Adds what was archived. Where nothing was left to archive, that is remembered as long as there are snapshots.
+    pub(super) fn add_archived(&mut self, fresh: Vec<Archived>) {
+        let mut all: Vec<Archived> = self.archived.iter().cloned().chain(fresh).collect();
+        all.sort_by(|a, b| {
+            let key = |part: &Archived| (part.names.partition, part.names.part);
+            key(a).cmp(&key(b)).then_with(|| a.names.cluster.cmp(&b.names.cluster))
+        });
+        self.archived = all.into();
+    }
+
+    /// Forgets that there was nothing to archive of partitions that are gone.
+    pub(super) fn drop_spent_marks(&mut self) {
+        let is_gone = |part: &Archived| {
+            part.names.cluster.is_empty()
+                && self.snapshots.iter().all(|loaded| loaded.live.partition != part.names.partition)
+        };
+        if self.archived.iter().any(is_gone) {
+            self.archived = self.archived.iter().filter(|part| !is_gone(part)).cloned().collect();
+        }
     }
 
     /// Drops the frees that nothing older than they is left for.

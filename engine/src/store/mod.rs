@@ -4,6 +4,8 @@
 //! acknowledges them. A read copies what it needs out of the head under a short lock, and computes without one. No
 //! thread and no clock live here: the owner calls the steps.
 
+mod archive;
+mod cold;
 mod compact;
 mod counters;
 mod diagnose;
@@ -23,6 +25,7 @@ mod write;
 
 pub use crate::error::{OpenError, Unavailable};
 pub use crate::wal::Durability;
+pub use archive::ArchiveProgress;
 pub use compact::{IsExempt, JobError};
 pub use counters::{HistogramValues, JobStats, Refusal};
 pub use diagnose::{Diagnosis, Place};
@@ -34,6 +37,7 @@ pub use recent::RecentRefusal;
 pub use salvage::{SalvageReport, salvage};
 pub use write::Written;
 
+use crate::archive::{ArchiveStore, Reader};
 use crate::decode;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
@@ -41,7 +45,7 @@ use crate::format::manifest::{Loss, Manifest};
 use crate::head::Hosts;
 use crate::model::{Lsn, Metrics};
 use crate::names::Layouts;
-use crate::paths::Paths;
+use crate::paths::{ArchiveLayout, Paths};
 use crate::wal::{self, Committer, Log, Preparer, Pulse};
 use counters::Counters;
 use layers::Layers;
@@ -65,6 +69,8 @@ pub struct Options {
     pub skew: i64,
     /// Seconds after which data are dropped; `None` keeps them for ever.
     pub retention: Option<i64>,
+    /// Where days that are older than the retention go, and are read from.
+    pub archive: Option<Archive>,
     /// Bounds on what senders can make the store hold.
     pub limits: Limits,
     /// Bytes of rows and names in memory above which writes are refused; `None` is no cap.
@@ -75,6 +81,17 @@ pub struct Options {
     pub segment_len: u64,
     /// What the lock file says of the holder.
     pub owner: String,
+}
+
+/// The cold tier of a store.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Where the files are.
+    pub place: Arc<dyn ArchiveStore>,
+    /// How new files are named.
+    pub layout: ArchiveLayout,
+    /// Whether days are archived before they are dropped; otherwise what was archived is only read.
+    pub is_fed: bool,
 }
 
 /// Bounds on what senders and readers can make the store hold.
@@ -117,6 +134,7 @@ impl Options {
             late_window: 24 * 3600,
             skew: 3600,
             retention: None,
+            archive: None,
             limits: Limits::default(),
             memory_cap: None,
             log_bound: 64 << 20,
@@ -141,6 +159,9 @@ pub struct Store {
     manifest: Mutex<Manifest>,
     layers: RwLock<Arc<Layers>>,
     compaction: Mutex<compact::Compaction>,
+    archiving: Mutex<archive::Archiving>,
+    /// Reads what was archived.
+    cold: Option<Reader>,
     segments: Mutex<Vec<SegmentInfo>>,
     /// End of the newest slot that was written, in unix seconds.
     newest: AtomicI64,
@@ -195,7 +216,11 @@ pub struct Stats {
     pub snapshots: usize,
     /// Bytes of their files.
     pub snapshot_bytes: u64,
-    /// Snapshots and merges since the start.
+    /// Parts that are archived.
+    pub archived_parts: usize,
+    /// Rows of them.
+    pub archived_rows: u64,
+    /// Snapshots, merges and archived parts since the start.
     pub jobs: JobStats,
     /// What was lost from the log, on request, since the store was made.
     pub losses: Vec<Loss>,
@@ -274,6 +299,8 @@ impl Store {
             log_file_bytes: segments * self.options.segment_len,
             snapshots: layers.snapshots.len(),
             snapshot_bytes: layers.snapshots.iter().map(|loaded| loaded.live.file_len).sum(),
+            archived_parts: layers.archived.iter().filter(|part| part.rows > 0).count(),
+            archived_rows: layers.archived.iter().map(|part| part.rows).sum(),
             jobs: self.counters.jobs(),
             losses: self.manifest.lock().losses.clone(),
             disk: self.disk.name(),

@@ -5,6 +5,7 @@ use super::counters::Counters;
 use super::layers::Layers;
 use super::replayer::Replayer;
 use super::{Options, SegmentInfo, Store};
+use crate::archive;
 use crate::disk::BLOCK;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
@@ -210,6 +211,8 @@ impl Store {
             manifest: Mutex::new(manifest),
             layers: RwLock::new(Arc::new(layers)),
             compaction: Mutex::default(),
+            archiving: Mutex::default(),
+            cold: options.archive.as_ref().map(|archive| archive::Reader::new(Arc::clone(&archive.place))),
             segments: Mutex::new(
                 segments.into_iter().filter(|segment| !plan.unneeded.contains(&segment.seq)).collect(),
             ),
@@ -325,6 +328,7 @@ fn load_layers(disk: &dyn Disk, paths: &Paths, manifest: &Manifest, frees: Vec<F
         );
     }
     layers.frees = manifest.frees.iter().cloned().chain(frees).collect();
+    layers.archived = manifest.archived.clone().into();
     Ok(layers)
 }
 

@@ -1,6 +1,7 @@
 //! Reading: what exists, what a query selects, and its answer.
 
 use super::Store;
+use super::cold::Asked;
 use super::gather::{ALWAYS, Gathered, Unreadable, metrics_of, with_margins};
 use super::layers::{Layers, selects_host, selects_series};
 use crate::error::Unavailable;
@@ -54,7 +55,9 @@ impl Store {
         if request.for_all_nodes.is_empty() {
             return plan;
         }
-        for host in self.hosts_of(&request.cluster) {
+        let mut hosts = self.hosts_of(&request.cluster);
+        hosts.extend(self.archived_hosts(&request.cluster, request.from, request.to));
+        for host in hosts {
             plan.extend(request.for_all_nodes.iter().map(|metric| Query {
                 metric: metric.clone(),
                 host: host.clone(),
@@ -78,7 +81,12 @@ impl Store {
         let metric = self.metrics().get(metric);
         let times = with_margins(request.from, request.to, metric.frequency);
         let captured = self.capture(&request.cluster, &query.host, name, &times);
+        let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
         let gathered = match captured.gather(&times) {
+            Ok(hot) => self.put_under(&captured, hot, &range),
+            Err(error) => return fail(SeriesError::Damaged(error.to_string())),
+        };
+        let gathered = match gathered {
             Ok(gathered) => gathered,
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };

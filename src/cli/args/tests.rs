@@ -82,10 +82,21 @@ fn flags_without_effect_are_accepted_with_a_warning() {
 }
 
 #[test]
-fn cleanup_checkpoints_says_what_goes_instead() {
-    let error = parse_line("-cleanup-checkpoints").unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("retention-in-memory"), "{error}");
+fn cleanup_checkpoints_is_the_command_cleanup() {
+    let expected = parse_line("cleanup --config c.json").unwrap();
+    assert_eq!(parse_line("-cleanup-checkpoints -config c.json").unwrap(), expected);
+    assert!(matches!(expected, Command::Cleanup { due: Due::Retention, .. }), "{expected:?}");
+}
+
+#[test]
+fn days_are_archived_before_a_date() {
+    let Command::Cleanup { due, json: true, .. } = parse_line("archive --before 2026-11-22 --json").unwrap() else {
+        panic!()
+    };
+    assert_eq!(due, Due::Before(20_779 * 86_400));
+    for wrong in ["archive", "archive --before yesterday", "archive --before 2026-02-30", "archive --before 2026-1-1"] {
+        assert_eq!(parse_line(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+    }
 }
 
 #[test]

@@ -22,9 +22,11 @@ fn recorded_files_of_the_predecessor_load() {
         assert_eq!((odd.frequency, odd.aggregation), (7, Aggregation::None));
         let slow = config.metrics.get(config.metrics.find(b"slow").unwrap());
         assert_eq!((slow.frequency, slow.aggregation), (300, Aggregation::Sum));
-        assert_eq!(loaded.warnings.len(), 1, "only the archive: {:?}", loaded.warnings);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert!(config.archive.is_fed);
+        assert_eq!(config.archive.location.as_deref(), Some("./archive"));
         let noted = |key: &str| loaded.notes.iter().any(|note| note.contains(key));
-        for key in ["num-workers", "checkpoint-interval", "checkpoints.file-format", "cleanup.directory"] {
+        for key in ["num-workers", "checkpoint-interval", "checkpoints.file-format"] {
             assert!(noted(key), "{key} in {:?}", loaded.notes);
         }
         assert_same(config, &load_text(&config.to_json()).unwrap().config);
@@ -32,10 +34,26 @@ fn recorded_files_of_the_predecessor_load() {
 }
 
 #[test]
-fn an_archive_stops_the_start_unless_that_is_ignored() {
-    let error = load(Some(&recorded("config.json")), false).unwrap_err();
-    assert!(matches!(&error, ConfigError::Unsupported(problems) if problems.0.len() == 1), "{error}");
-    assert!(error.to_string().contains("config.json:15: metric-store.cleanup.mode: "), "{error}");
+fn an_archive_needs_a_place() {
+    let wrong = problem(with_store("\"cleanup\": {\n\"mode\": \"archive\"}"));
+    assert!(wrong.starts_with("c.json:5: metric-store.cleanup.directory: is needed"), "{wrong}");
+    let loaded = with_store("\"cleanup\": {\"directory\": \"./a\"}").unwrap();
+    assert!(!loaded.config.archive.is_fed && loaded.config.archive.location.is_some());
+    assert!(loaded.notes.iter().any(|note| note.contains("cleanup.directory: nothing is moved there")));
+}
+
+#[test]
+fn the_layout_of_an_archive_has_a_name() {
+    let text = |layout: &str| {
+        format!(
+            r#"{{"main": {{"addr": "a:1"}}, "metrics": {{"m": {{"frequency": 1, "aggregation": null}}}},
+            "metric-store": {{"retention-in-memory": "48h"}}, "storage": {{"archive": {{"layout": "{layout}"}}}}}}"#
+        )
+    };
+    let loaded = load_text(&text("flat")).unwrap();
+    assert_same(&loaded.config, &load_text(&loaded.config.to_json()).unwrap().config);
+    assert_eq!(loaded.config.archive.layout, kymo_engine::paths::ArchiveLayout::Flat);
+    assert!(problem(load_text(&text("tree"))).contains("storage.archive.layout: expected one of"));
 }
 
 #[test]
@@ -43,7 +61,7 @@ fn features_that_come_later_are_all_named_unless_ignored() {
     let text = r#"{"main": {"addr": "localhost:1", "user": "u", "group": "g"},
         "metrics": {"m": {"frequency": 1, "aggregation": null}},
         "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"}}}"#;
-    let keys = ["main.user", "main.group", "metric-store.cleanup.mode"];
+    let keys = ["main.user", "main.group"];
     match load_text(text).unwrap_err() {
         ConfigError::Unsupported(problems) => {
             let found: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
@@ -138,10 +156,7 @@ fn the_flat_file_of_old_is_mapped_with_a_warning_for_each_key() {
 #[test]
 fn what_the_flat_file_asks_for_is_not_dropped() {
     let archives = FLAT.replace(", \"delete-instead\": true", "");
-    match load_text(&archives).unwrap_err() {
-        ConfigError::Unsupported(problems) => assert_eq!(problems.0[0].key, "metric-store.cleanup.mode"),
-        other => panic!("{other}"),
-    }
+    assert!(load_text(&archives).unwrap().config.archive.is_fed);
     let wrong = problem(load_text(&FLAT.replace("\"https-cert-file\"", "\"https-cert\"")));
     assert!(wrong.starts_with("c.json:7: main.https-cert: unknown key"), "{wrong}");
     let wrong = problem(load_text(&FLAT.replace("\"24h\"", "86400")));

@@ -1,0 +1,208 @@
+//! The archive under the hot tier: what a query finds in it.
+//!
+//! A host or level exists while it has data in the hot tier, or in any tier in the asked range. The archive is looked
+//! into for the asked range, and beside it only for what tells where a series begins and ends: whether it has a slot at
+//! or before `from`, and whether its newest run goes on behind `to`.
+
+use super::Store;
+use super::gather::{Captured, Gathered};
+use crate::archive::{ArchiveError, Reader, SeriesRows, Stretch};
+use crate::format::manifest::Archived;
+use crate::model::Lsn;
+use crate::query::{Piece, Series};
+use crate::slot::Run;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// What is asked of the series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) from: i64,
+    pub(super) to: i64,
+    /// The configured interval of the metric.
+    pub(super) frequency: u32,
+}
+
+impl Asked {
+    fn overlaps(&self, part: &Archived) -> bool {
+        let margin = i64::from(self.frequency);
+        part.times.start < self.to.saturating_add(margin) && part.times.end > self.from.saturating_sub(margin)
+    }
+}
+
+/// A series of any tier.
+#[derive(Default)]
+struct Tiers<'a> {
+    is_hot: bool,
+    /// Those of the archive, oldest part first.
+    cold: Vec<Piece<'static>>,
+    hot: Vec<(Lsn, Piece<'a>)>,
+}
+
+impl Tiers<'_> {
+    fn pieces(&self) -> impl Iterator<Item = &Piece<'_>> {
+        self.cold.iter().chain(self.hot.iter().map(|(_, piece)| piece))
+    }
+
+    /// The instant that the first of its slots stands for.
+    fn begin(&self) -> Option<i64> {
+        let first = |piece: &Piece<'_>| {
+            let slot = piece.values.iter().position(|value| !value.is_nan())?;
+            Some(run_of(piece).nominal(piece.first_slot.saturating_add(u32::try_from(slot).ok()?)))
+        };
+        self.pieces().filter_map(first).min()
+    }
+
+    /// Whether something of the newest run that begins before an instant lies at or behind it.
+    fn goes_on_behind(&self, to: i64) -> bool {
+        let before = || self.pieces().filter(|piece| piece.start < to);
+        let Some(newest) = before().map(|piece| piece.start).max() else { return true };
+        let end = |piece: &Piece<'_>| {
+            let last = piece.values.iter().rposition(|value| !value.is_nan())?;
+            Some(run_of(piece).end_after(piece.first_slot.saturating_add(u32::try_from(last).ok()?).saturating_add(1)))
+        };
+        before().filter(|piece| piece.start == newest).filter_map(end).any(|end| end >= to)
+    }
+}
+
+type AllTiers<'a> = BTreeMap<(String, String), Tiers<'a>>;
+
+impl Store {
+    /// Puts what the archive has of a metric of a host under what the hot tier has.
+    pub(super) fn put_under<'a>(
+        &self,
+        captured: &'a Captured,
+        hot: Vec<Gathered<'a>>,
+        asked: &Asked,
+    ) -> Result<Vec<Gathered<'a>>, ArchiveError> {
+        let (cluster, ..) = captured.names();
+        let parts: Vec<&Archived> =
+            captured.layers().archived.iter().filter(|part| part.names.cluster == cluster && part.rows > 0).collect();
+        let Some(reader) = self.cold.as_ref().filter(|_| !parts.is_empty()) else { return Ok(hot) };
+        let mut all = AllTiers::new();
+        for series in hot {
+            let Gathered { component, subcomponent, pieces } = series;
+            all.insert((component, subcomponent), Tiers { is_hot: true, cold: Vec::new(), hot: pieces });
+        }
+        let look = Look { store: self, reader, captured };
+        for part in parts.iter().filter(|part| asked.overlaps(part)) {
+            for series in look.at(part)? {
+                let tiers = all.entry((series.component, series.subcomponent)).or_default();
+                tiers.cold.extend(series.stretches.into_iter().map(piece_of));
+            }
+        }
+        all.retain(|_, tiers| {
+            let pieces = || tiers.pieces().cloned().collect();
+            tiers.is_hot || Series::new(pieces()).has_data(asked.from, asked.to, asked.frequency)
+        });
+        look.back(&parts, &mut all, asked)?;
+        look.ahead(&parts, &mut all, asked)?;
+        let gathered = all.into_iter().map(|((component, subcomponent), tiers)| Gathered {
+            component,
+            subcomponent,
+            pieces: tiers.cold.into_iter().map(|piece| (Lsn(0), piece)).chain(tiers.hot).collect(),
+        });
+        Ok(gathered.collect())
+    }
+
+    /// The names of the hosts of a cluster that have data in the archive in a range. Where that cannot be told, a host
+    /// without a name stands for it: asking for its data says why.
+    pub(super) fn archived_hosts(&self, cluster: &str, from: i64, to: i64) -> Vec<String> {
+        let Some(reader) = &self.cold else { return Vec::new() };
+        let mut hosts = Vec::new();
+        let layers = self.layers();
+        let asked = Asked { from, to, frequency: 0 };
+        for part in layers.archived.iter().filter(|part| part.names.cluster == cluster && asked.overlaps(part)) {
+            hosts.extend(reader.hosts(&part.names, part.sidecar).unwrap_or_else(|_| vec![String::new()]));
+        }
+        hosts
+    }
+}
+
+/// Looks for one metric of a host in the parts of its cluster.
+struct Look<'s> {
+    store: &'s Store,
+    reader: &'s Reader,
+    captured: &'s Captured,
+}
+
+impl Look<'_> {
+    fn at(&self, part: &Archived) -> Result<Vec<SeriesRows>, ArchiveError> {
+        let (_, host, metric) = self.captured.names();
+        self.store.counters.archive_reads.fetch_add(1, Ordering::Relaxed);
+        self.reader.rows(&part.names, part.sidecar, host, metric).inspect_err(|_| {
+            self.store.counters.archive_read_failures.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Looks where series begin that are not known to have a slot at or before `from`: in the parts before the range,
+    /// the youngest first, and where there is none, in those behind it.
+    fn back(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) -> Result<(), ArchiveError> {
+        let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > asked.from);
+        for part in parts.iter().rev().filter(|part| part.times.start <= asked.from && !asked.overlaps(part)) {
+            if !all.values().any(misses) {
+                return Ok(());
+            }
+            self.add(part, all, misses, true)?;
+        }
+        // What begins behind the range begins with the first of all its slots.
+        for part in parts.iter().filter(|part| part.times.start > asked.from && !asked.overlaps(part)) {
+            let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > part.times.start.max(asked.to));
+            if !all.values().any(misses) {
+                return Ok(());
+            }
+            self.add(part, all, misses, false)?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether runs go on behind the range, where their last known slot lies inside of it.
+    fn ahead(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) -> Result<(), ArchiveError> {
+        let mut open: Vec<(String, String)> =
+            all.iter().filter(|(_, tiers)| !tiers.goes_on_behind(asked.to)).map(|(name, _)| name.clone()).collect();
+        for part in parts.iter().filter(|part| part.times.start >= asked.to && !asked.overlaps(part)) {
+            if open.is_empty() {
+                break;
+            }
+            let mut found = Vec::new();
+            for series in self.at(part)? {
+                let name = (series.component, series.subcomponent);
+                if let Some(tiers) = all.get_mut(&name).filter(|_| open.contains(&name)) {
+                    let goes_on = series.stretches.into_iter().filter(|stretch| stretch.run.start < asked.to);
+                    tiers.cold.extend(goes_on.map(piece_of));
+                    found.push(name);
+                }
+            }
+            open.retain(|name| !found.contains(name));
+        }
+        Ok(())
+    }
+
+    /// Adds what a part has of the series that miss something.
+    fn add(
+        &self,
+        part: &Archived,
+        all: &mut AllTiers<'_>,
+        misses: impl Fn(&Tiers<'_>) -> bool,
+        is_older: bool,
+    ) -> Result<(), ArchiveError> {
+        for series in self.at(part)? {
+            let name = (series.component, series.subcomponent);
+            if let Some(tiers) = all.get_mut(&name).filter(|tiers| misses(tiers)) {
+                let at = if is_older { 0 } else { tiers.cold.len() };
+                tiers.cold.splice(at..at, series.stretches.into_iter().map(piece_of));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn piece_of(stretch: Stretch) -> Piece<'static> {
+    let Stretch { run: Run { start, frequency }, first_slot, values } = stretch;
+    Piece { start, frequency, first_slot, values: Cow::Owned(values) }
+}
+
+fn run_of(piece: &Piece<'_>) -> Run {
+    Run { start: piece.start, frequency: piece.frequency }
+}

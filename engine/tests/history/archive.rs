@@ -1,0 +1,333 @@
+//! Days that leave for the archive: queries over archive, snapshots and head are answered as if nothing had moved, at
+//! every step of the way and after a crash at any operation; frees hold; what another store or damage left is told.
+
+use crate::lab::{Lab, START, ask, bits, compact_all, line, present, put};
+use crate::metamorphic::Chance;
+use crate::model::{Model, Question, Sample};
+use kymo_engine::archive::LocalDirectory;
+use kymo_engine::disk::sim::Crash;
+use kymo_engine::disk::{Disk, sim::SimDisk};
+use kymo_engine::env::Env;
+use kymo_engine::model::{Request, SeriesError};
+use kymo_engine::paths::ArchiveLayout;
+use kymo_engine::store::{Archive, Progress, Store};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const DAY: i64 = 86_400;
+const RETENTION: i64 = 2 * DAY;
+const SERIES: [(&str, &str, &str); 6] = [
+    ("n0", "load", ""),
+    ("n0", "flops", "socket0"),
+    ("n0", "flops", "socket1"),
+    ("n0", "temp", ""),
+    ("n1", "load", ""),
+    ("n1", "flops", "socket0"),
+];
+
+/// A store with an archive, a twin that keeps everything hot, and the naive model of both.
+struct Pair {
+    lab: Lab,
+    store: Store,
+    twin: Store,
+    model: Model,
+    twin_lab: Lab,
+}
+
+fn fed(disk: &SimDisk, layout: ArchiveLayout) -> Archive {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Archive { place: Arc::new(LocalDirectory::new(disk, "/archive")), layout, is_fed: true }
+}
+
+fn pair(seed: u64, layout: ArchiveLayout) -> Pair {
+    let mut lab = Lab::new(seed);
+    let twin_lab = Lab::new(seed + 1);
+    lab.options.retention = Some(RETENTION);
+    lab.options.archive = Some(fed(&lab.disk, layout));
+    let (store, twin) = (lab.open().unwrap().0, twin_lab.open().unwrap().0);
+    Pair { lab, store, twin, model: Model::default(), twin_lab }
+}
+
+impl Pair {
+    fn pass(&self, seconds: i64) {
+        self.lab.clock.pass(seconds);
+        self.twin_lab.clock.pass(seconds);
+    }
+
+    fn write(&mut self, samples: &[Sample]) {
+        let of = |Sample { key: (host, metric, component), time, value }: &Sample| {
+            line((host, metric, component), *time, *value)
+        };
+        let body: String = samples.iter().map(of).collect();
+        put(&self.store, &body);
+        put(&self.twin, &body);
+        self.store.prepare_step().unwrap();
+        self.twin.prepare_step().unwrap();
+        self.model.write(samples);
+    }
+
+    /// An hour of samples with gaps, some a few hours late.
+    fn hour(&mut self, chance: &mut Chance) {
+        self.pass(3600);
+        let now = self.lab.clock.unix_now();
+        let mut samples = Vec::new();
+        for (host, metric, component) in SERIES {
+            let frequency = crate::lab::frequency(metric);
+            let late = if chance.below(6) == 0 { 3 * 3600 } else { 0 };
+            for slot in 0..chance.below(4) {
+                let time = (now - late) / 600 * 600 + slot * frequency;
+                #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+                let value = if metric == "load" { chance.below(100) as f64 } else { chance.below(1000) as f64 * 0.1 };
+                samples.push(Sample { key: (host.into(), metric.into(), component.into()), time, value });
+            }
+        }
+        self.write(&samples);
+        if chance.below(3) == 0 {
+            compact_all(&self.store, chance.below(4) == 0);
+        }
+    }
+
+    /// One query over all tiers, many times: what the twin and the model answer.
+    fn compare(&self, chance: &mut Chance, times: usize) {
+        let question = |host: &str, metric: &str, components: &[&str]| Question {
+            host: host.into(),
+            metric: metric.into(),
+            components: components.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let questions = [
+            question("n0", "load", &[]),
+            question("n0", "flops", &[]),
+            question("n0", "flops", &["socket1"]),
+            question("n0", "flops", &["socket0", "socket1"]),
+            question("n0", "temp", &[]),
+            question("n1", "load", &[]),
+            question("n1", "flops", &[]),
+        ];
+        let hours = (self.lab.clock.unix_now() - START) / 600 + 300;
+        for _ in 0..times {
+            let question = &questions[usize::try_from(chance.below(7)).unwrap()];
+            let from = START - 90_000 + chance.below(hours) * 600;
+            let longest = if chance.below(2) == 0 { 60 } else { hours };
+            let to = from + chance.below(longest) * 600;
+            let told = format!("{question:?} from {from} to {to}");
+            let expected = ask(&self.twin, question, from, to);
+            let found = ask(&self.store, question, from, to);
+            let (expected, found) = (expected.unwrap(), found.unwrap_or_else(|error| panic!("{told}: {error}")));
+            let values = present(expected.as_ref());
+            assert_eq!(present(found.as_ref()), values, "{told}");
+            assert_eq!(values, self.model.answer(question, from, to), "{told}");
+            // A series that is archived and has nothing in the range does not exist.
+            if !values.is_empty() {
+                assert_eq!(bits(found.as_ref()), bits(expected.as_ref()), "{told}:\n{found:?}\n{expected:?}");
+            }
+        }
+    }
+
+    /// Archives and drops all that is due.
+    fn cleanup(&self) {
+        compact_all(&self.store, true);
+        while self.store.archive_step().unwrap() == Progress::Done {}
+        while self.store.retention_step(&|_, _| false).unwrap() == Progress::Done {}
+    }
+}
+
+fn archive_files(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
+    let visible = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        path.starts_with("/archive") && (!name.starts_with('_') || name.starts_with("_manifest"))
+    };
+    disk.files().into_iter().filter(|(path, _)| visible(path) && path.extension().is_some()).collect()
+}
+
+#[test]
+fn one_query_over_all_tiers_is_answered_as_if_nothing_had_moved() {
+    for (seed, layout) in [(1, ArchiveLayout::Hive), (2, ArchiveLayout::Flat), (3, ArchiveLayout::Hive)] {
+        let mut chance = Chance::new(seed);
+        let mut pair = pair(seed, layout);
+        for hour in 0..120 {
+            pair.hour(&mut chance);
+            if hour % 24 == 10 {
+                pair.cleanup();
+            }
+            pair.compare(&mut chance, 4);
+        }
+        pair.cleanup();
+        let stats = pair.store.stats();
+        assert!(stats.archived_parts >= 3 && stats.archived_rows > 100 && stats.snapshots < 40, "{stats:?}");
+        pair.compare(&mut chance, 300);
+        drop(std::mem::replace(&mut pair.store, Lab::new(9).open().unwrap().0));
+        pair.store = pair.lab.open().unwrap().0;
+        pair.compare(&mut chance, 100);
+    }
+}
+
+#[test]
+fn every_step_of_archiving_and_dropping_leaves_the_answers_as_they_are() {
+    let mut chance = Chance::new(4);
+    let mut pair = pair(4, ArchiveLayout::Hive);
+    for _ in 0..80 {
+        pair.hour(&mut chance);
+    }
+    let mut steps = 0;
+    loop {
+        let progress = pair.store.archive_step().unwrap();
+        pair.compare(&mut chance, 10);
+        steps += 1;
+        if progress == Progress::Idle {
+            break;
+        }
+    }
+    assert!(steps > 8, "{steps}");
+    while pair.store.retention_step(&|_, _| false).unwrap() == Progress::Done {
+        pair.compare(&mut chance, 10);
+    }
+    assert!(pair.store.stats().archived_parts > 0);
+    assert_eq!(pair.store.archive_progress(i64::MAX).hosts, (0, 0));
+}
+
+/// A store that has two days to archive, and one that stays.
+fn due(seed: u64) -> (Pair, Chance) {
+    let mut chance = Chance::new(5);
+    let mut pair = pair(seed, ArchiveLayout::Hive);
+    for _ in 0..46 {
+        pair.pass(3600);
+        pair.hour(&mut chance);
+    }
+    compact_all(&pair.store, true);
+    (pair, chance)
+}
+
+#[test]
+fn a_crash_at_any_operation_of_archiving_is_harmless_and_repeatable() {
+    let (whole, _) = due(6);
+    let before = whole.lab.disk.ops();
+    whole.cleanup();
+    let (after, expected) = (whole.lab.disk.ops(), archive_files(&whole.lab.disk));
+    assert!(expected.len() >= 4, "{:?}", expected.keys());
+    for at in (before + 1..=after).step_by(3) {
+        let kind = if at % 2 == 0 { Crash::Power } else { Crash::Kill };
+        let (mut pair, mut chance) = due(6);
+        pair.lab.disk.set_crash_at(Some(at));
+        while let Ok(Progress::Done) = pair.store.archive_step() {}
+        while let Ok(Progress::Done) = pair.store.retention_step(&|_, _| false) {}
+        assert!(pair.lab.disk.is_stopped(), "operation {at}");
+        pair.lab.disk.crash(kind);
+        pair.store = pair.lab.open().unwrap_or_else(|error| panic!("operation {at}, {kind:?}: {error}")).0;
+        pair.compare(&mut chance, 15);
+        pair.cleanup();
+        pair.compare(&mut chance, 15);
+        assert_eq!(archive_files(&pair.lab.disk), expected, "operation {at}, {kind:?}");
+    }
+}
+
+#[test]
+fn what_was_freed_is_not_archived_and_what_is_archived_is_not_freed() {
+    let mut pair = pair(7, ArchiveLayout::Hive);
+    let now = pair.lab.clock.unix_now();
+    let sample = |host: &str, time| Sample { key: (host.into(), "load".into(), String::new()), time, value: 1.5 };
+    pair.write(&[sample("n0", now), sample("n1", now)]);
+    let free = |store: &Store, host: &str, to| {
+        store.free(&[vec!["c".to_owned(), host.to_owned()]], to).unwrap();
+        crate::lab::commit(store);
+    };
+    free(&pair.store, "n0", now + 3600);
+    pair.pass(5 * DAY);
+    pair.write(&[sample("n1", now + 5 * DAY)]);
+    pair.cleanup();
+    let of = |host: &str| Question { host: host.into(), metric: "load".into(), components: Vec::new() };
+    let value = |host| present(ask(&pair.store, &of(host), now - 600, now + 600).unwrap().as_ref()).len();
+    assert_eq!((value("n0"), value("n1")), (0, 1));
+    free(&pair.store, "n1", now + 4 * DAY);
+    assert_eq!(value("n1"), 1);
+}
+
+#[test]
+fn a_free_that_comes_meanwhile_is_respected() {
+    let mut pair = pair(8, ArchiveLayout::Hive);
+    let now = pair.lab.clock.unix_now();
+    let sample = |host: &str, time| Sample { key: (host.into(), "load".into(), String::new()), time, value: 1.5 };
+    pair.write(&[sample("n0", now), sample("n1", now)]);
+    pair.pass(5 * DAY);
+    pair.write(&[sample("n1", now + 5 * DAY)]);
+    compact_all(&pair.store, true);
+    while pair.store.archive_progress(now + DAY).hosts != (2, 2) {
+        assert_eq!(pair.store.archive_step().unwrap(), Progress::Done);
+    }
+    pair.store.free(&[vec!["c".to_owned(), "n0".to_owned()]], now + 3600).unwrap();
+    crate::lab::commit(&pair.store);
+    pair.cleanup();
+    let of = |host: &str| Question { host: host.into(), metric: "load".into(), components: Vec::new() };
+    let value = |host| present(ask(&pair.store, &of(host), now - 600, now + 600).unwrap().as_ref()).len();
+    assert_eq!((value("n0"), value("n1")), (0, 1));
+    assert_eq!(pair.store.stats().archived_rows, 1);
+}
+
+#[test]
+fn hosts_in_use_stay_hot_and_are_archived_all_the_same() {
+    let (pair, mut chance) = due(9);
+    while pair.store.archive_step().unwrap() == Progress::Done {}
+    let in_use = |_: &str, host: &str| host == "n0";
+    while pair.store.retention_step(&in_use).unwrap() == Progress::Done {
+        compact_all(&pair.store, false);
+    }
+    let oldest = |host: &str| {
+        let tree = pair.store.debug(&["c".to_owned(), host.to_owned()]).unwrap();
+        tree.metrics["load"].first().unwrap().start
+    };
+    assert!(oldest("n0") <= oldest("n1") - DAY, "{} {}", oldest("n0"), oldest("n1"));
+    pair.compare(&mut chance, 200);
+}
+
+#[test]
+fn a_host_of_the_archive_exists_in_its_days_alone() {
+    let mut pair = pair(10, ArchiveLayout::Hive);
+    let now = pair.lab.clock.unix_now();
+    let sample = |host: &str, time| Sample { key: (host.into(), "load".into(), String::new()), time, value: 1.5 };
+    pair.write(&[sample("old", now), sample("n1", now)]);
+    pair.pass(5 * DAY);
+    pair.write(&[sample("n1", now + 5 * DAY)]);
+    pair.cleanup();
+    let hosts = |from, to| -> Vec<String> {
+        let for_all_nodes = vec!["load".to_owned()];
+        let request = Request { cluster: "c".to_owned(), for_all_nodes, from, to, ..Request::default() };
+        pair.store.plan(&request).into_iter().map(|query| query.host).collect()
+    };
+    assert_eq!(hosts(now - 60, now + 60), ["n1", "old"]);
+    assert_eq!(hosts(now + DAY, now + 2 * DAY), ["n1"]);
+    let question = Question { host: "old".into(), metric: "load".into(), components: Vec::new() };
+    assert!(ask(&pair.store, &question, now - 60, now + 60).unwrap().is_some());
+    assert_eq!(ask(&pair.store, &question, now + DAY, now + 2 * DAY).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_file_is_the_error_of_its_series_and_of_no_other() {
+    let (pair, _) = due(11);
+    pair.cleanup();
+    let (path, bytes) =
+        archive_files(&pair.lab.disk).into_iter().find(|(path, _)| path.extension().unwrap() == "parquet").unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    pair.lab.disk.replace(&path, &flipped).unwrap();
+    let question = Question { host: "n0".into(), metric: "load".into(), components: Vec::new() };
+    let now = pair.lab.clock.unix_now();
+    let error = ask(&pair.store, &question, START - DAY, now).unwrap_err();
+    let SeriesError::Damaged(what) = &error else { panic!("{error}") };
+    assert!(what.contains("part-0-0.parquet") && what.contains("checksum"), "{what}");
+    assert!(ask(&pair.store, &question, now - DAY, now).unwrap().is_some());
+    assert!(pair.store.stats().jobs.archive_read_failures > 0);
+}
+
+#[test]
+fn a_full_archive_keeps_the_days_hot_and_goes_on_by_itself() {
+    let (pair, mut chance) = due(12);
+    for write in 1..6 {
+        pair.lab.disk.fail_write(Some(write));
+        while let Ok(Progress::Done) = pair.store.archive_step() {}
+        pair.lab.disk.fail_write(None);
+        pair.compare(&mut chance, 20);
+    }
+    pair.cleanup();
+    assert!(pair.store.stats().archived_parts > 0);
+    pair.compare(&mut chance, 100);
+}
