@@ -12,11 +12,13 @@
 //! * `readme`: the first command of the README does what the README says.
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tokens`, `tls`: who may do what, and how nobody listens in.
+//! * `archive`: what is archived, `DuckDB`, Polars and pyarrow read, and kymo answers from it.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
 //! tests can run at once.
 
+mod archive;
 mod bench;
 mod broker;
 mod cli;

@@ -88,6 +88,12 @@ impl Site {
         Server::spawn(&mut self.command(&["serve", "--config", "config.json", "--ignore-unsupported"]))
     }
 
+    /// Starts the server with more in its environment, without waiting for it.
+    pub(crate) fn serve_with(&self, environment: &[(&str, &str)]) -> Server {
+        let mut command = self.command(&["serve", "--config", "config.json", "--ignore-unsupported"]);
+        Server::spawn(command.envs(environment.iter().copied()))
+    }
+
     /// Starts the server and waits until it accepts writes.
     pub(crate) fn serve(&self) -> Server {
         let mut server = self.spawn();
