@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
 use memchr::memchr_iter;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +20,9 @@ use super::json::JsonError;
 /// How long what a refused client still sends is read and dropped, so that it gets to read the answer: closing a socket
 /// with unread bytes makes the kernel throw the answer away.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Bytes that are read and dropped at most.
+const LINGER_BYTES: usize = 16 << 20;
 
 /// Bytes of a body that are worked on at once: that takes less time than handing them to another thread is worth.
 const SMALL: usize = 64 << 10;
@@ -237,7 +240,14 @@ impl Held<'_> {
 
 /// Reads and drops what a client still sends, for a moment.
 pub(super) async fn discard(mut body: Body) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let rest = async {
+        let mut dropped = 0;
+        while dropped < LINGER_BYTES
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            dropped += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
     if timeout(LINGER, rest).await.is_err() {
         tracing::debug!("a refused client is still sending");
     }

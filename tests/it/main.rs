@@ -5,6 +5,8 @@
 //! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
 //! * `cli`: exit codes, messages, salvage, clean stops.
 //! * `limits`: cut bodies, huge bodies, many clients.
+//! * `hostile`: clients that want to hurt; memory, counters and whoever behaves.
+//! * `frontend`: what the predecessor's front end asks for, in its shape and time.
 //! * `refusals`: what is not stored is told, and what is good is stored beside it.
 //! * `metrics`: `/metrics` is valid Prometheus text.
 //! * `nats`: what arrives by messages is stored, and what a stream was told survives SIGKILL of either side.
@@ -24,7 +26,9 @@ mod broker;
 mod cli;
 mod clock;
 mod compare;
+mod frontend;
 mod history;
+mod hostile;
 mod http;
 mod instruments;
 mod json;

@@ -1,6 +1,7 @@
 //! The HTTP face through real sockets, against a store that does what a test tells it to.
 
 mod connections;
+mod limits;
 mod query;
 mod recorded;
 mod write;
