@@ -3,6 +3,7 @@
 
 mod archive_place;
 pub mod bench;
+mod bucket;
 pub mod cli;
 mod client;
 pub mod config;
