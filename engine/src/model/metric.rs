@@ -60,9 +60,10 @@ pub enum MetricError {
     },
 }
 
-/// The configured metrics, found by name.
+/// The configured metrics, found by name. Ids are dense unless metrics were added later: see [`Metrics::with`].
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    /// By id; a place without a metric has one without a name.
     list: Vec<Metric>,
     by_name: HashMap<Box<[u8]>, MetricId, foldhash::fast::RandomState>,
 }
@@ -86,6 +87,27 @@ impl Metrics {
         Ok(Self { list, by_name })
     }
 
+    /// The same metrics with the same ids, and more of them with ids of their own.
+    pub fn with(&self, added: impl IntoIterator<Item = (MetricId, Metric)>) -> Result<Self, MetricError> {
+        let mut metrics = self.clone();
+        for (id, metric) in added {
+            // The rules of a list of its own.
+            let one = Self::new(vec![metric])?.list;
+            let Some(metric) = one.into_iter().next() else { continue };
+            let at = id.0 as usize;
+            if at >= metrics.list.len() {
+                let nothing = || Metric { name: "".into(), frequency: 1, aggregation: Aggregation::None };
+                metrics.list.resize_with(at + 1, nothing);
+            }
+            let is_taken = !metrics.list[at].name.is_empty();
+            if is_taken || metrics.by_name.insert(metric.name.as_bytes().into(), id).is_some() {
+                return Err(MetricError::Twice { name: metric.name });
+            }
+            metrics.list[at] = metric;
+        }
+        Ok(metrics)
+    }
+
     /// The metric of this name.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<MetricId> {
@@ -98,8 +120,8 @@ impl Metrics {
         &self.list[id.0 as usize]
     }
 
-    /// All metrics in their order.
+    /// All metrics by rising id, which is the order they were given in.
     pub fn iter(&self) -> impl Iterator<Item = (MetricId, &Metric)> {
-        (0..).map(MetricId).zip(&self.list)
+        (0..).map(MetricId).zip(&self.list).filter(|(_, metric)| !metric.name.is_empty())
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 
 type Hasher = foldhash::fast::RandomState;
 
-/// A metric's name as a number of this process. Configured metrics come first, in their order, so that the number of
-/// a configured metric is its [`MetricId`](crate::model::MetricId).
+/// A metric's name as a number of this process. Configured metrics come first, in their order, and what is configured
+/// later gets its number as id, so that the number of a configured metric is its [`MetricId`](crate::model::MetricId).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MetricName(pub u32);
 

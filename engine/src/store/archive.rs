@@ -70,7 +70,7 @@ impl Store {
     /// Archives the partitions that end at or before a limit (unix seconds) and have left the late window: at most one
     /// host a call. A job that fails leaves nothing that counts, and is done again.
     pub fn archive_step_before(&self, limit: i64) -> Result<Progress, JobError> {
-        if !self.options.archive.as_ref().is_some_and(|archive| archive.is_fed) {
+        if !self.options().archive.as_ref().is_some_and(|archive| archive.is_fed) {
             return Ok(Progress::Idle);
         }
         let mut archiving = self.archiving.lock();
@@ -95,7 +95,7 @@ impl Store {
 
     /// The snapshots that are to be archived.
     fn waiting<'a>(&self, layers: &'a Layers, limit: i64) -> impl Iterator<Item = &'a Loaded> {
-        let limit = limit.min(self.present().saturating_sub(self.options.late_window));
+        let limit = limit.min(self.present().saturating_sub(self.options().late_window));
         let old = layers.snapshots.iter().take_while(move |loaded| partition_end(loaded.live.partition) <= limit);
         old.filter(|loaded| loaded.live.lsn_hi > layers.archived_up_to(loaded.live.partition))
     }
@@ -142,7 +142,8 @@ impl Store {
 
     /// Writes or compares one host, or ends what is complete.
     fn archive_host(&self, mut job: Box<Job>) -> Result<(Progress, Option<Box<Job>>), JobError> {
-        let Some(archive) = &self.options.archive else { return Ok((Progress::Idle, None)) };
+        let options = self.options();
+        let Some(archive) = &options.archive else { return Ok((Progress::Idle, None)) };
         let Some((cluster, _)) = job.hosts.get(job.first) else {
             self.finish_archive(&job)?;
             return Ok((Progress::Done, None));
@@ -196,7 +197,8 @@ impl Store {
 
     /// Publishes what was written and compared, and records it. Where a free came meanwhile, all was in vain.
     fn finish_archive(&self, job: &Job) -> Result<(), JobError> {
-        let Some(archive) = &self.options.archive else { return Ok(()) };
+        let options = self.options();
+        let Some(archive) = &options.archive else { return Ok(()) };
         if job.is_stale(&self.layers()) {
             return Ok(());
         }

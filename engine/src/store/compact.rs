@@ -149,7 +149,7 @@ impl Store {
             let segments = self.segments.lock();
             segments.iter().filter(|segment| segment.last_lsn > snapshot_lsn).map(|segment| segment.end).sum()
         };
-        let bound = self.options.log_bound.max(4 * pulse.definition_bytes as u64);
+        let bound = self.options().log_bound.max(4 * pulse.definition_bytes as u64);
         now_or_never || log_bytes > bound || self.memory_is_short()
     }
 
@@ -317,7 +317,7 @@ impl Store {
 
     fn begin_merge(&self) -> Result<Option<MergeJob>, JobError> {
         let layers = self.layers();
-        let sealed_before = self.present().saturating_sub(self.options.late_window);
+        let sealed_before = self.present().saturating_sub(self.options().late_window);
         let Some(range) = choose(&layers, sealed_before) else { return Ok(None) };
         self.merge_job(&layers.snapshots[range], |_, _| false)
     }
@@ -381,7 +381,7 @@ impl Store {
 
     /// The time before which data are older than the retention, in unix seconds, if there is a retention.
     pub fn retention_limit(&self) -> Option<i64> {
-        Some(self.present().saturating_sub(self.options.retention?))
+        Some(self.present().saturating_sub(self.options().retention?))
     }
 
     /// Whether a partition is wholly older than a limit, and archived if it has to be.
@@ -393,7 +393,7 @@ impl Store {
 
     /// Whether a snapshot may go as far as the archive is concerned.
     fn is_kept_elsewhere(&self, layers: &Layers, loaded: &Loaded) -> bool {
-        let is_fed = self.options.archive.as_ref().is_some_and(|archive| archive.is_fed);
+        let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed);
         !is_fed || loaded.live.lsn_hi <= layers.archived_up_to(loaded.live.partition)
     }
 
@@ -433,7 +433,7 @@ impl Store {
             return Ok(Progress::Idle);
         }
         let mut gone = Vec::new();
-        let is_fed = self.options.archive.as_ref().is_some_and(|archive| archive.is_fed);
+        let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed);
         let archived: Vec<(i64, Lsn)> = drops.iter().map(|&of| (of, layers.archived_up_to(of))).collect();
         self.change_layers(|layers, _| {
             // What came meanwhile is not archived yet.

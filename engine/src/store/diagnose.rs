@@ -31,7 +31,8 @@ pub struct Place {
 impl Store {
     /// What is known of a metric at a host, in one cluster or in all. Files that cannot be read count as empty.
     pub fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis {
-        let id = self.metrics().find(metric.as_bytes());
+        let options = self.options();
+        let id = options.metrics.find(metric.as_bytes());
         let names = self.host_names(&cluster.map(|name| vec![name.to_owned(), host.to_owned()]).unwrap_or_default());
         let places = names.into_iter().filter(|(_, name)| name == host).map(|(cluster, _)| {
             let captured = id.map(|id| self.capture(&cluster, host, MetricName(id.0), &ALWAYS));
@@ -45,6 +46,6 @@ impl Store {
         let mut refusals: Vec<_> =
             about.iter().filter_map(|(metric, host)| self.counters.recent(metric, host)).collect();
         refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
-        Diagnosis { frequency: id.map(|id| self.metrics().get(id).frequency), places, refusals }
+        Diagnosis { frequency: id.map(|id| options.metrics.get(id).frequency), places, refusals }
     }
 }

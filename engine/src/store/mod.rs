@@ -4,6 +4,7 @@
 //! acknowledges them. A read copies what it needs out of the head under a short lock, and computes without one. No
 //! thread and no clock live here: the owner calls the steps.
 
+mod adjust;
 mod archive;
 mod cold;
 mod compact;
@@ -25,6 +26,7 @@ mod write;
 
 pub use crate::error::{OpenError, Unavailable};
 pub use crate::wal::Durability;
+pub use adjust::Adjustment;
 pub use archive::ArchiveProgress;
 pub use compact::{IsExempt, JobError};
 pub use counters::{HistogramValues, JobStats, Refusal};
@@ -150,7 +152,8 @@ pub struct Store {
     env: Arc<dyn Env>,
     disk: Arc<dyn Disk>,
     paths: Paths,
-    options: Options,
+    /// As they are in force; exchanged as a whole by [`Store::adjust`].
+    options: RwLock<Arc<Options>>,
     layouts: Arc<Layouts>,
     hosts: Hosts,
     log: Arc<Log>,
@@ -241,7 +244,7 @@ impl Store {
     pub fn ready(&self) -> Result<(), Unavailable> {
         self.log.admit()?;
         let used = self.memory_bytes();
-        match self.options.memory_cap {
+        match self.options().memory_cap {
             Some(cap) if used > cap => Err(Unavailable::Memory { used, cap }),
             _ => Ok(()),
         }
@@ -254,7 +257,7 @@ impl Store {
 
     /// Whether rows should leave the memory before the log reaches its bound: half of the cap is for them.
     fn memory_is_short(&self) -> bool {
-        self.options.memory_cap.is_some_and(|cap| {
+        self.options().memory_cap.is_some_and(|cap| {
             let rows = self.head_bytes.load(Ordering::Relaxed);
             self.memory_bytes() > cap / 2 && rows > cap / 16
         })
@@ -271,9 +274,9 @@ impl Store {
         Arc::clone(&self.layers.read())
     }
 
-    /// The metrics that are kept.
-    pub fn metrics(&self) -> &Metrics {
-        &self.options.metrics
+    /// The settings that are in force now.
+    pub fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.read())
     }
 
     /// How the store is doing.
@@ -284,6 +287,7 @@ impl Store {
             (segments.len() as u64 + 1, segments.iter().map(|segment| segment.end).sum())
         };
         let layers = self.layers();
+        let options = self.options();
         Stats {
             pulse: self.log.pulse(),
             commit_seconds: self.counters.commit_seconds(),
@@ -296,7 +300,7 @@ impl Store {
             hosts: self.hosts.len(),
             series: self.series.load(Ordering::Relaxed),
             log_bytes,
-            log_file_bytes: segments * self.options.segment_len,
+            log_file_bytes: segments * options.segment_len,
             snapshots: layers.snapshots.len(),
             snapshot_bytes: layers.snapshots.iter().map(|loaded| loaded.live.file_len).sum(),
             archived_parts: layers.archived.iter().filter(|part| part.rows > 0).count(),
@@ -304,9 +308,9 @@ impl Store {
             jobs: self.counters.jobs(),
             losses: self.manifest.lock().losses.clone(),
             disk: self.disk.name(),
-            durability: self.options.durability,
-            limits: self.options.limits.clone(),
-            memory_cap: self.options.memory_cap,
+            durability: options.durability,
+            limits: options.limits.clone(),
+            memory_cap: options.memory_cap,
             newest: Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest > 0),
         }
     }

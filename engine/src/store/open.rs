@@ -221,7 +221,7 @@ impl Store {
             counters: Counters::default(),
             head_bytes,
             names_bytes: AtomicU64::new(0),
-            options,
+            options: RwLock::new(Arc::new(options)),
             env,
             _lock: lock,
         };

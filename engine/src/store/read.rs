@@ -74,11 +74,12 @@ impl Store {
         if request.from > request.to {
             return fail(SeriesError::InvalidRange);
         }
-        let Some(metric) = self.metrics().find(query.metric.as_bytes()) else {
+        let settings = self.options();
+        let Some(metric) = settings.metrics.find(query.metric.as_bytes()) else {
             return fail(SeriesError::UnknownMetric(query.metric.clone()));
         };
         let name = MetricName(metric.0);
-        let metric = self.metrics().get(metric);
+        let metric = settings.metrics.get(metric);
         let times = with_margins(request.from, request.to, metric.frequency);
         let captured = self.capture(&request.cluster, &query.host, name, &times);
         let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
@@ -104,7 +105,7 @@ impl Store {
             with_stats: request.with_stats,
             with_data: request.with_data,
             with_padding: request.with_padding,
-            point_limit: self.options.limits.query_points,
+            point_limit: settings.limits.query_points,
         };
         let has_data: Vec<bool> =
             series.iter().map(|series| series.has_data(request.from, request.to, metric.frequency)).collect();
@@ -216,11 +217,12 @@ impl Store {
             return None;
         }
         let now = self.env.unix_now();
+        let options = self.options();
         let mut health = NodeHealth::default();
         for name in metrics {
-            let metric = self.metrics().find(name.as_bytes());
+            let metric = options.metrics.find(name.as_bytes());
             // Whatever ended before this is late; of what did, one slot is enough to tell that it exists.
-            let frequency = metric.map_or(1, |metric| self.metrics().get(metric).frequency);
+            let frequency = metric.map_or(1, |metric| options.metrics.get(metric).frequency);
             let times = now.saturating_sub((LATE_INTERVALS + 1) * i64::from(frequency))..i64::MAX;
             let captured = metric.map(|metric| self.capture(cluster, node, MetricName(metric.0), &times));
             let gathered = captured.as_ref().and_then(|captured| captured.gather(&times).ok());

@@ -14,8 +14,9 @@ impl Store {
     pub(super) fn seed(&self, host: &Host, state: &mut HostState) {
         state.seeded = true;
         let known = state.runs.series_count();
-        let frequency = self.options.metrics.iter().map(|(_, metric)| metric.frequency).max().unwrap_or(0);
-        let reach = self.options.late_window.saturating_add(i64::from(frequency) * i64::from(RUN_SLOTS));
+        let options = self.options();
+        let frequency = options.metrics.iter().map(|(_, metric)| metric.frequency).max().unwrap_or(0);
+        let reach = options.late_window.saturating_add(i64::from(frequency) * i64::from(RUN_SLOTS));
         let oldest = self.env.unix_now().saturating_sub(reach).div_euclid(PARTITION);
         for loaded in self.layers().snapshots.iter().filter(|loaded| loaded.live.partition >= oldest) {
             let Some(found) = loaded.file.find(&host.cluster, &host.name) else { continue };

@@ -1,5 +1,6 @@
 //! Retention: what is older goes by whole days, a few at a time, and hosts that are in use keep theirs. Memory: above the
-//! cap writes are refused, and nothing that was taken is discarded.
+//! cap writes are refused, and nothing that was taken is discarded. Adjustments: metrics come, limits change, nothing
+//! that was stored is lost or renamed by it.
 
 use super::{Options, Progress, Store, Unavailable};
 use crate::disk::Disk;
@@ -137,4 +138,87 @@ fn above_the_memory_cap_writes_are_refused_until_rows_have_moved_into_snapshots(
     while store.compact_step(false).unwrap() == Progress::Done {}
     assert_eq!(store.ready(), Ok(()));
     assert_eq!(values(&store, "n1"), accepted);
+}
+
+/// The metric of the other tests, and these.
+fn metrics(names: &[&str]) -> Metrics {
+    let names = std::iter::once(&"load").chain(names);
+    let metric = |name: &&str| Metric { name: (*name).into(), frequency: 60, aggregation: Aggregation::None };
+    Metrics::new(names.map(metric).collect()).unwrap()
+}
+
+#[test]
+fn metrics_are_added_to_an_open_store_whatever_its_files_know_of_them() {
+    let disk = SimDisk::new(4);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let line = |metric: &str, value: u32| format!("{metric},cluster=c,hostname=n1 value={value} {NOON}\n");
+    let stored = |store: &Store, body: &str| {
+        let accepted = store.write(body.as_bytes(), "", true).unwrap().accepted;
+        while store.commit_step() == Progress::Done {}
+        accepted
+    };
+    let read = |store: &Store, metric: &str| {
+        let query = Query { metric: metric.to_owned(), host: "n1".to_owned(), ..Query::default() };
+        let cluster = "c".to_owned();
+        let request = Request { cluster, from: 0, to: i64::MAX, with_padding: false, ..Request::default() };
+        let answers = store.evaluate(&request, &query).into_iter().collect::<Result<Vec<_>, _>>();
+        answers.map(|answers| answers.into_iter().flat_map(|answer| answer.data).collect::<Vec<_>>())
+    };
+    let store = open_with(&disk, &clock, |options| options.metrics = metrics(&["one", "two"]));
+    assert_eq!(stored(&store, &[line("load", 1), line("one", 2), line("two", 3)].concat()), 3);
+    snapshot(&store);
+    assert_eq!(stored(&store, &line("one", 4)), 1);
+    store.close().unwrap();
+    drop(store);
+
+    // Without them; their names are known from the files, in another order.
+    let store = open(&disk, &clock);
+    assert_eq!(stored(&store, &line("two", 5)), 0);
+    let adjust = |store: &Store, names: &[&str]| {
+        let wanted = Options { metrics: metrics(names), ..Options::clone(&store.options()) };
+        let adjustment = store.check_adjustment(&wanted).unwrap();
+        let kept = adjustment.kept_metrics.clone();
+        store.adjust(adjustment);
+        kept
+    };
+    assert!(adjust(&store, &["new", "two", "newer"]).is_empty());
+    for (metric, value) in [("newer", 6), ("two", 7), ("new", 8)] {
+        assert_eq!(stored(&store, &line(metric, value)), 1, "{metric}");
+    }
+    let all = [("load", 1.0), ("newer", 6.0), ("two", 7.0), ("new", 8.0)];
+    assert!(all.iter().all(|&(metric, value)| read(&store, metric) == Ok(vec![value])));
+    assert!(read(&store, "one").is_err(), "it is not configured");
+    // What is gone or differs stays until the store is opened again.
+    assert_eq!(adjust(&store, &["one", "new"]), ["two".into(), "newer".into()]);
+    assert_eq!(read(&store, "one"), Ok(vec![4.0]));
+    assert_eq!(stored(&store, &line("two", 9)), 1);
+    snapshot(&store);
+    store.close().unwrap();
+    drop(store);
+
+    let store = open_with(&disk, &clock, |options| options.metrics = metrics(&["newer", "new", "two", "one"]));
+    for (metric, value) in [("load", 1.0), ("one", 4.0), ("newer", 6.0), ("two", 9.0), ("new", 8.0)] {
+        assert_eq!(read(&store, metric), Ok(vec![value]), "{metric}");
+    }
+}
+
+#[test]
+fn limits_and_retention_are_exchanged_and_what_the_files_depend_on_is_not() {
+    let disk = SimDisk::new(5);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    write(&store, "n1", 0);
+    let mut wanted = Options::clone(&store.options());
+    wanted.limits.hosts = 1;
+    wanted.retention = None;
+    wanted.segment_len *= 2;
+    wanted.limits.pending_bytes = 1;
+    let adjustment = store.check_adjustment(&wanted).unwrap();
+    assert_eq!(store.options().retention, Some(2 * DAY), "checking changes nothing");
+    store.adjust(adjustment);
+    let written = store.write(format!("load,cluster=c,hostname=n2 value=1 {NOON}\n").as_bytes(), "", true).unwrap();
+    assert_eq!(written.reasons, [("limit-hosts", 1)]);
+    let options = store.options();
+    assert_eq!((options.retention, options.segment_len), (None, crate::wal::SEGMENT_LEN_MIN));
+    assert!(options.limits.pending_bytes > 1);
 }

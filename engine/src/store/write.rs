@@ -1,6 +1,6 @@
 //! The write path: lines become rows of the log.
 
-use super::Store;
+use super::{Options, Store};
 use crate::decode::{self, LineError, Point, Sink};
 use crate::error::Unavailable;
 use crate::format::frame::{self, write::RowValues};
@@ -98,6 +98,8 @@ struct RowBuilder {
 
 struct Lines<'a> {
     store: &'a Store,
+    /// As they were when the body came.
+    options: &'a Options,
     groups: &'a mut Vec<Group>,
     used: &'a mut usize,
     group_of: &'a mut HashMap<u32, usize, Hasher>,
@@ -145,15 +147,17 @@ impl Store {
         clusters: Option<&[String]>,
     ) -> Result<Written, Unavailable> {
         let Batch { scratch, groups, used, group_of, rows } = batch;
-        let context = decode::Context { default_cluster, limits: &self.options.limits.decode, complete };
+        let options = &*self.options();
+        let context = decode::Context { default_cluster, limits: &options.limits.decode, complete };
         let written = Written { lsn: self.log.durable(), ..Written::default() };
         let now = self.env.unix_now();
         self.counters.tick(now);
-        let mut lines = Lines { store: self, groups, used, group_of, current: usize::MAX, written, now, clusters };
-        decode::decode(body, &self.options.metrics, &context, scratch, &mut lines);
+        let mut lines =
+            Lines { store: self, options, groups, used, group_of, current: usize::MAX, written, now, clusters };
+        decode::decode(body, &options.metrics, &context, scratch, &mut lines);
         let mut written = lines.written;
         for group in &mut groups[..*used] {
-            self.append_group(group, rows, &mut written, now)?;
+            self.append_group(options, group, rows, &mut written, now)?;
         }
         written.reasons.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         self.counters.samples.fetch_add(written.accepted, Ordering::Relaxed);
@@ -162,6 +166,7 @@ impl Store {
 
     fn append_group(
         &self,
+        options: &Options,
         group: &mut Group,
         rows: &mut Rows,
         written: &mut Written,
@@ -174,9 +179,9 @@ impl Store {
             self.seed(host, state);
         }
         let known = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        let new_ordinals = self.add_keys(state, &group.new_keys);
+        let new_ordinals = self.add_keys(options, state, &group.new_keys);
         rows.clear();
-        let mut room_for_series = self.options.limits.series_per_host.saturating_sub(state.runs.series_count());
+        let mut room_for_series = options.limits.series_per_host.saturating_sub(state.runs.series_count());
         for point in &group.points {
             let ordinal = match point.ordinal.checked_sub(known) {
                 None => point.ordinal,
@@ -193,7 +198,7 @@ impl Store {
                 continue;
             };
             if state.runs.is_new(ordinal) {
-                if room_for_series == 0 || self.series.load(Ordering::Relaxed) >= self.options.limits.series {
+                if room_for_series == 0 || self.series.load(Ordering::Relaxed) >= options.limits.series {
                     self.refuse_point("limit-series", &host.name, written);
                     continue;
                 }
@@ -210,7 +215,7 @@ impl Store {
             written.lsn = written.lsn.max(lsn);
             Ok(())
         })?;
-        state.runs.compact(now.saturating_sub(self.options.late_window));
+        state.runs.compact(now.saturating_sub(options.late_window));
         Ok(())
     }
 
@@ -220,7 +225,12 @@ impl Store {
     }
 
     /// Gives the host a layout that has the new keys; their ordinals, `None` for those that are over the limit.
-    fn add_keys(&self, state: &mut HostState, new_keys: &[(MetricName, String, String)]) -> Vec<Option<u32>> {
+    fn add_keys(
+        &self,
+        options: &Options,
+        state: &mut HostState,
+        new_keys: &[(MetricName, String, String)],
+    ) -> Vec<Option<u32>> {
         if new_keys.is_empty() {
             return Vec::new();
         }
@@ -228,11 +238,10 @@ impl Store {
             .iter()
             .map(|(metric, component, subcomponent)| KeyName { metric: *metric, component, subcomponent })
             .collect();
-        let limits = &self.options.limits;
+        let limits = &options.limits;
         // A definition must fit into a segment, with room for the rows that need it.
-        let mut bytes_left = usize::try_from(self.options.segment_len / 8)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(state.layout.encoded_len());
+        let mut bytes_left =
+            usize::try_from(options.segment_len / 8).unwrap_or(usize::MAX).saturating_sub(state.layout.encoded_len());
         // What the host has counts, not the layout, which it may share with a host that has more.
         let series = self.series.load(Ordering::Relaxed);
         let of_host = limits.series_per_host.saturating_sub(state.runs.series_count());
@@ -242,7 +251,7 @@ impl Store {
             if state.layout.find(name).is_some() {
                 continue;
             }
-            let metric = &self.options.metrics.get(MetricId(name.metric.0)).name;
+            let metric = &options.metrics.get(MetricId(name.metric.0)).name;
             let key = frame::Key { metric, component: name.component, subcomponent: name.subcomponent };
             let bytes = frame::write::key_len(&key);
             if keys_left == 0 || bytes > bytes_left {
@@ -261,7 +270,7 @@ impl Store {
 
 impl Sink for Lines<'_> {
     fn point(&mut self, point: Point<'_>) {
-        let options = &self.store.options;
+        let options = self.options;
         if self.clusters.is_some_and(|own| !own.iter().any(|name| name == point.cluster)) {
             self.store.counters.refuse("cluster-denied", "", point.host);
             return self.written.refuse("cluster-denied", 1);
@@ -302,9 +311,9 @@ impl Sink for Lines<'_> {
 impl Lines<'_> {
     fn refuse_time(&mut self, reason: &'static str, point: &Point<'_>, time: i64) {
         self.written.refuse(reason, 1);
-        self.store.counters.refuse(reason, &self.store.options.metrics.get(point.metric).name, point.host);
+        self.store.counters.refuse(reason, &self.options.metrics.get(point.metric).name, point.host);
         if self.written.examples.len() < EXAMPLES {
-            let metric = &self.store.options.metrics.get(point.metric).name;
+            let metric = &self.options.metrics.get(point.metric).name;
             let (line, host, now) = (point.line, point.host, self.now);
             let text = format!("line {line}: {metric} of host {host} is for {time}, it is {now} now ({reason})");
             self.written.examples.push(text);
@@ -315,7 +324,7 @@ impl Lines<'_> {
         let is_it =
             |group: &Group| group.host.as_ref().is_some_and(|known| *known.name == *host && *known.cluster == *cluster);
         if !self.groups.get(self.current).is_some_and(is_it) {
-            let limit = self.store.options.limits.hosts;
+            let limit = self.options.limits.hosts;
             let host = self.store.hosts.find_or_create(cluster, host, &self.store.layouts, limit)?;
             self.current = *self.group_of.entry(host.id).or_insert_with(|| {
                 let at = *self.used;
