@@ -3,7 +3,6 @@
 
 mod archive_place;
 pub mod bench;
-mod bucket;
 pub mod cli;
 mod client;
 pub mod config;
@@ -13,8 +12,11 @@ pub mod http;
 mod logging;
 mod nats;
 mod nodes;
+mod privileges;
 mod process;
+mod reload;
 pub mod serve;
 mod steps;
 mod store_engine;
+mod systemd;
 pub mod tools;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let command = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let outcome = match command {
         Command::Serve(options) => serve::serve(&options),
-        Command::CheckConfig { file, ignore_unsupported } => serve::check_config(&file, ignore_unsupported),
+        Command::CheckConfig { file } => serve::check_config(&file),
         Command::Salvage { directory, confirmed } => serve::salvage(directory, confirmed),
         Command::Inspect { file, form } => tools::inspect(&file, form).map_err(Into::into),
         Command::Verify { directory, json, pace } => tools::verify(&directory, json, pace).map_err(Into::into),
@@ -27,9 +27,7 @@ fn main() -> ExitCode {
             Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),
         },
         Command::Diagnose(options) => serve::diagnose(&options),
-        Command::Cleanup { config, due, ignore_unsupported, json } => {
-            serve::cleanup(config.as_deref(), due, ignore_unsupported, json)
-        }
+        Command::Cleanup { config, due, json } => serve::cleanup(config.as_deref(), due, json),
         Command::Version => {
             serve::print(&args::version());
             Ok(())

@@ -3,15 +3,19 @@
 use crate::archive_place;
 use crate::bench::BenchError;
 use crate::cli::args::{Diagnose, Serve};
-use crate::config::{self, Config, ConfigError, Durability, IoKind};
+use crate::config::{self, Config, ConfigError, Durability, IoKind, Loaded};
 use crate::demo;
 use crate::diagnose::DiagnoseError;
 use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFiles};
 use crate::logging;
 use crate::nats::{self, Messaging};
 use crate::nodes::NodeProvider;
+use crate::privileges::Identity;
+pub use crate::privileges::PrivilegeError;
+use crate::reload::{self, Reloader};
 use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
+use crate::systemd;
 use crate::tools::{self, Due, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::{Env, System};
@@ -43,6 +47,9 @@ pub enum ServeError {
     /// The load tool has no figure.
     #[error("{0}")]
     Bench(#[from] BenchError),
+    /// The process cannot become the user it should.
+    #[error("{0}")]
+    Privilege(#[from] PrivilegeError),
     /// A tool failed, or found damage.
     #[error("{0}")]
     Tool(#[from] ToolError),
@@ -71,7 +78,7 @@ impl ServeError {
     /// The exit code: 2 for the configuration, 3 for a directory in use, 4 for damage, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Tls(_) => 2,
+            Self::Config(_) | Self::Privilege(PrivilegeError::Unknown { .. }) | Self::Tls(_) => 2,
             Self::Tool(error) => error.exit_code(),
             Self::Open(OpenError::InUse { .. }) => 3,
             Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
@@ -88,8 +95,8 @@ pub fn print(text: &str) {
 }
 
 /// `kymo check-config`.
-pub fn check_config(file: &Path, ignore_unsupported: bool) -> Result<(), ServeError> {
-    let loaded = config::load(Some(file), ignore_unsupported)?;
+pub fn check_config(file: &Path) -> Result<(), ServeError> {
+    let loaded = config::load(Some(file))?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -145,14 +152,16 @@ pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
 }
 
 /// `kymo archive` and `kymo cleanup`.
-pub fn cleanup(path: Option<&Path>, due: Due, ignore_unsupported: bool, as_json: bool) -> Result<(), ServeError> {
-    let mut config = config::load(path, ignore_unsupported)?.config;
+pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), ServeError> {
+    let mut config = config::load(path)?.config;
     // Whoever asks for it by name has it done, whatever the server does by the clock.
     config.archive.is_fed |= matches!(due, Due::Before(_));
     if config.archive.is_fed && config.archive.location.is_none() {
         let what = "archive: 'metric-store.cleanup.directory' names no place".to_owned();
         return Err(ServeError::Io { what, source: io::ErrorKind::InvalidInput.into() });
     }
+    // What root writes into a store the server could not read.
+    become_user(&config)?;
     let env: Arc<dyn Env> = Arc::new(System::default());
     let store = open(&config, &env)?;
     tools::cleanup(&store, &config, due, as_json)?;
@@ -163,39 +172,48 @@ pub fn cleanup(path: Option<&Path>, due: Due, ignore_unsupported: bool, as_json:
 /// `kymo serve`.
 pub fn serve(options: &Serve) -> Result<(), ServeError> {
     logging::start(options.log_level, options.log_date);
-    let mut config = if options.demo {
-        Config::demo()
-    } else {
-        let loaded = config::load(options.config.as_deref(), options.ignore_unsupported)?;
-        for note in &loaded.notes {
-            info!("{note}");
-        }
-        for warning in &loaded.warnings {
-            warn!("{warning}");
-        }
-        loaded.config
-    };
-    for warning in &options.warnings {
+    let loaded = load(options)?;
+    for note in &loaded.notes {
+        info!("{note}");
+    }
+    for warning in loaded.warnings.iter().chain(&options.warnings) {
         warn!("{warning}");
-    }
-    if let Some(io) = options.io {
-        config.storage.io = io;
-    }
-    if let Some(addr) = &options.addr {
-        config.main.addr.clone_from(addr);
-        if let Some(warning) = config.open_door() {
-            warn!("{warning}");
-        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("kymo-http")
         .build()
         .map_err(ServeError::io("start the runtime"))?;
-    runtime.block_on(run(&config, options.demo))
+    runtime.block_on(run(&loaded.config, options))
 }
 
-async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
+/// The settings that the command line leads to.
+pub(crate) fn load(options: &Serve) -> Result<Loaded, ConfigError> {
+    let mut loaded = if options.demo {
+        Loaded { config: Config::demo(), warnings: Vec::new(), notes: Vec::new() }
+    } else {
+        config::load(options.config.as_deref())?
+    };
+    let config = &mut loaded.config;
+    if let Some(io) = options.io {
+        config.storage.io = io;
+    }
+    if let Some(addr) = &options.addr {
+        config.main.addr.clone_from(addr);
+        loaded.warnings.extend(config.open_door());
+    }
+    Ok(loaded)
+}
+
+/// Becomes the user that the configuration names, if it names one.
+fn become_user(config: &Config) -> Result<(), ServeError> {
+    if let Some(identity) = Identity::find(config.main.user.as_deref(), config.main.group.as_deref())? {
+        identity.assume(&config.storage.directory)?;
+    }
+    Ok(())
+}
+
+async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     // The address first: a port that is taken must not leave a trace in the data directory.
     let addr = &config.main.addr;
     let listener = TcpListener::bind(addr).await.map_err(ServeError::io(format!("listen on {addr}")))?;
@@ -203,11 +221,15 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
     let env: Arc<dyn Env> = Arc::new(System::default());
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::io("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::io("wait for signals"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(ServeError::io("wait for signals"))?;
 
+    // Nothing is created before this, so nothing belongs to root.
+    become_user(config)?;
     // So does a certificate that cannot be used: it is looked at before the store is opened.
     let settings = http_settings(config);
     http::check(&settings)?;
 
+    systemd::opening();
     let store = open(config, &env)?;
     let provider = config.main.backend_url.clone();
     let provider = provider.map(|url| NodeProvider::new(url, config.storage.backend_token.clone()));
@@ -226,15 +248,26 @@ async fn run(config: &Config, with_demo: bool) -> Result<(), ServeError> {
         engine.show(messaging.status());
     }
     let server = Server::new(State { engine, clock }, settings)?;
-    if with_demo {
+    if options.demo {
         start_demo(local, config).map_err(ServeError::io("start the demo"))?;
     }
+    let reloader = Arc::new(Reloader::new(options.clone(), config, server.clone(), Arc::clone(&store)));
+    let on_request = Arc::downgrade(&reloader);
+    server.on_reload(Box::new(move || {
+        on_request.upgrade().map_or_else(|| Err("the server is stopping".to_owned()), |reloader| reloader.reload())
+    }));
+    let reloading = tokio::spawn(reload::on_signal(hangup, reloader));
+    let watching = tokio::spawn(systemd::watch(Arc::clone(&store), steps.rounds()));
+    systemd::ready(&store);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         info!("stopping");
+        systemd::stopping();
+        reloading.abort();
+        watching.abort();
         if let Some(messaging) = messaging {
             messaging.stop().await;
         }
@@ -309,7 +342,7 @@ fn open(config: &Config, env: &Arc<dyn Env>) -> Result<Arc<Store>, ServeError> {
     Ok(Arc::new(store))
 }
 
-fn store_options(config: &Config) -> Options {
+pub(crate) fn store_options(config: &Config) -> Options {
     let storage = &config.storage;
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let mut options = Options::new(&storage.directory, config.metrics.clone());

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 pub(crate) struct Steps {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    rounds: Arc<AtomicU64>,
 }
 
 /// How long a step waits before it looks again whether it shall stop.
@@ -34,10 +35,12 @@ const RETENTION_EVERY: u32 = 300;
 impl Steps {
     pub(crate) fn start(store: &Arc<Store>, retention: Retention) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
+        let rounds = Arc::new(AtomicU64::new(0));
         let commit = {
-            let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
+            let (store, stop, rounds) = (Arc::clone(store), Arc::clone(&stop), Arc::clone(&rounds));
             move || {
                 while !stop.load(Ordering::Acquire) {
+                    rounds.fetch_add(1, Ordering::Relaxed);
                     match store.commit_step() {
                         Progress::Done => {}
                         Progress::Idle => store.wait_for_work(PATIENCE),
@@ -70,7 +73,12 @@ impl Steps {
             thread::Builder::new().name("kymo-background".to_owned()).spawn(background)?,
             thread::Builder::new().name("kymo-compact".to_owned()).spawn(compaction)?,
         ];
-        Ok(Self { stop, threads })
+        Ok(Self { stop, threads, rounds })
+    }
+
+    /// Grows while the thread that commits makes its rounds, with work or without.
+    pub(crate) fn rounds(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.rounds)
     }
 
     pub(crate) fn stop(self) {

@@ -102,7 +102,7 @@ impl Engine for StoreEngine {
 
     fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis {
         let store::Diagnosis { frequency, places, refusals } = self.store.diagnose(cluster, metric, host);
-        let metrics = self.store.metrics();
+        let metrics = &self.store.options().metrics;
         let names = || metrics.iter().map(|(_, metric)| &*metric.name);
         let seen = places.into_iter().map(|store::Place { cluster, series, newest }| Seen { cluster, series, newest });
         let refused = |refusal: store::RecentRefusal| {

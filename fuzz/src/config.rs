@@ -17,7 +17,7 @@ fn load(bytes: &[u8]) -> Result<kymo::config::Loaded, kymo::config::ConfigError>
         file.as_file_mut().write_all(bytes)
     });
     written.expect("a temporary file can be written");
-    kymo::config::load(Some(file.path()), true)
+    kymo::config::load(Some(file.path()))
 }
 
 /// The bytes of a configuration file.

@@ -25,8 +25,6 @@ pub enum Command {
     CheckConfig {
         /// The file.
         file: PathBuf,
-        /// Whether settings that kymo cannot follow are warnings.
-        ignore_unsupported: bool,
     },
     /// Set damage aside so that a store opens again.
     Salvage {
@@ -77,8 +75,6 @@ pub enum Command {
         config: Option<PathBuf>,
         /// What is due.
         due: Due,
-        /// Whether settings that kymo cannot follow are warnings.
-        ignore_unsupported: bool,
         /// Whether to print JSON.
         json: bool,
     },
@@ -122,8 +118,6 @@ pub struct Serve {
     pub config: Option<PathBuf>,
     /// Run the demonstration, without a configuration.
     pub demo: bool,
-    /// Whether settings that kymo cannot follow are warnings.
-    pub ignore_unsupported: bool,
     /// The way to the disk, before that of the configuration.
     pub io: Option<IoKind>,
     /// Where to listen, before that of the configuration.
@@ -209,8 +203,7 @@ enum Sub {
     CheckConfig {
         /// The configuration
         file: PathBuf,
-        /// Turn settings that kymo cannot follow into warnings
-        #[arg(long)]
+        #[arg(long, hide = true)]
         ignore_unsupported: bool,
     },
     /// Show a segment, snapshot or manifest, also a damaged one, as far as it can be read; never writes
@@ -292,8 +285,7 @@ struct CleanupArgs {
     /// The configuration; default ./config.json if that exists
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Go on although the configuration asks for what kymo does not do yet
-    #[arg(long)]
+    #[arg(long, hide = true)]
     ignore_unsupported: bool,
     /// Print one JSON document
     #[arg(long)]
@@ -302,8 +294,8 @@ struct CleanupArgs {
 
 impl CleanupArgs {
     fn command(self, due: Due) -> Command {
-        let Self { config, ignore_unsupported, json } = self;
-        Command::Cleanup { config, due, ignore_unsupported, json }
+        let Self { config, json, .. } = self;
+        Command::Cleanup { config, due, json }
     }
 }
 
@@ -350,8 +342,8 @@ struct ServeArgs {
     /// Run without a configuration: loopback, built-in metrics, data in ./kymo-demo
     #[arg(long)]
     demo: bool,
-    /// Start although the configuration asks for what kymo does not do yet, with a warning each
-    #[arg(long)]
+    // From when there were settings that kymo could not follow: scripts may still say it.
+    #[arg(long, hide = true)]
     ignore_unsupported: bool,
     #[arg(
         long,
@@ -391,9 +383,7 @@ pub fn version() -> String {
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
     match Cli::try_parse_from(with_two_dashes(args)?)? {
         Cli { command: None, serve } | Cli { command: Some(Sub::Serve(serve)), .. } => Ok(decide(serve)),
-        Cli { command: Some(Sub::CheckConfig { file, ignore_unsupported }), .. } => {
-            Ok(Command::CheckConfig { file, ignore_unsupported })
-        }
+        Cli { command: Some(Sub::CheckConfig { file, .. }), .. } => Ok(Command::CheckConfig { file }),
         Cli { command: Some(Sub::Salvage { directory, yes }), .. } => {
             Ok(Command::Salvage { directory, confirmed: yes })
         }
@@ -446,7 +436,6 @@ fn decide(args: ServeArgs) -> Command {
     Command::Serve(Serve {
         config: args.config,
         demo: args.demo,
-        ignore_unsupported: args.ignore_unsupported,
         io: args.io,
         addr: args.addr,
         log_level,

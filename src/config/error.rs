@@ -37,9 +37,6 @@ pub enum ConfigError {
     /// Keys or values are wrong: all that are.
     #[error("{0}")]
     Invalid(Problems),
-    /// Settings ask for what kymo does not do yet: all that do.
-    #[error("not supported yet:\n{0}\nremove them, or start with --ignore-unsupported to run without")]
-    Unsupported(Problems),
 }
 
 /// One setting that is refused. Displays as `file:line: key: reason`.

@@ -20,6 +20,8 @@ pub(super) struct Draft {
     pub(super) https_key_file: Option<PathBuf>,
     pub(super) auth: Auth,
     pub(super) backend_url: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
     pub(super) metrics: Vec<(String, DraftMetric)>,
     pub(super) retention: Option<Duration>,
     pub(super) memory_cap_bytes: Option<u64>,
@@ -44,9 +46,6 @@ pub(super) const CLEANUP_ARCHIVE: &str = "archive";
 /// What to tell about a key that kymo takes no value from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Foreign {
-    /// A feature that kymo does not have yet: the start stops unless the value is empty. The text says
-    /// what goes instead.
-    Unsupported(&'static str),
     /// It means nothing here. The text says why.
     Meaningless(&'static str),
     /// An old version of the predecessor had it. The text says what to do.
@@ -76,15 +75,14 @@ pub(super) trait Keys {
 
 /// All keys.
 pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
-    use Foreign::{Meaningless, Unsupported};
+    use Foreign::Meaningless;
     keys.section("main", |keys| {
         keys.key("addr", &Text, &mut draft.addr);
         keys.key("jwt-public-key", &PublicKey, &mut draft.jwt_public_key);
         keys.key("https-cert-file", &OptionalFile, &mut draft.https_cert_file);
         keys.key("https-key-file", &OptionalFile, &mut draft.https_key_file);
-        for name in ["user", "group"] {
-            keys.foreign(name, Unsupported("kymo keeps the user it is started as; set User= and Group= in the unit"));
-        }
+        keys.key("user", &Name, &mut draft.user);
+        keys.key("group", &Name, &mut draft.group);
         keys.key("backend-url", &HttpUrl, &mut draft.backend_url);
         keys.foreign("debug", Meaningless("there is no dump file and no Go runtime to look into"));
     });
@@ -104,13 +102,7 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
     });
     keys.section("storage", |keys| {
         storage(keys, &mut draft.storage);
-        keys.section("archive", |keys| {
-            keys.key("layout", &Layout, &mut draft.archive.layout);
-            let s3 = &mut draft.archive.s3;
-            keys.key("endpoint", &HttpUrl, &mut s3.endpoint);
-            keys.key("region", &OptionalText, &mut s3.region);
-            keys.key("profile", &OptionalText, &mut s3.profile);
-        });
+        keys.section("archive", |keys| keys.key("layout", &Layout, &mut draft.archive.layout));
     });
 }
 

@@ -17,15 +17,14 @@ const DEFAULT_PATH: &str = "./config.json";
 
 /// Reads the named file, or `./config.json` if that exists, or runs with built-in settings.
 ///
-/// With `ignore_unsupported`, settings that kymo cannot follow yet are warnings instead of an error. All relative
-/// paths, also those inside the file, start at the working directory.
-pub fn load(path: Option<&Path>, ignore_unsupported: bool) -> Result<Loaded, ConfigError> {
-    load_or(path, Path::new(DEFAULT_PATH), ignore_unsupported)
+/// All relative paths, also those inside the file, start at the working directory.
+pub fn load(path: Option<&Path>) -> Result<Loaded, ConfigError> {
+    load_or(path, Path::new(DEFAULT_PATH))
 }
 
-pub(super) fn load_or(named: Option<&Path>, default: &Path, ignore_unsupported: bool) -> Result<Loaded, ConfigError> {
+pub(super) fn load_or(named: Option<&Path>, default: &Path) -> Result<Loaded, ConfigError> {
     match Source::read(named.unwrap_or(default)) {
-        Ok(source) => load_source(&source, ignore_unsupported),
+        Ok(source) => load_source(&source),
         Err(ConfigError::Read { source, .. }) if named.is_none() && source.kind() == io::ErrorKind::NotFound => {
             let config = Config::default();
             let note = format!(
@@ -41,7 +40,7 @@ pub(super) fn load_or(named: Option<&Path>, default: &Path, ignore_unsupported: 
 }
 
 /// Reads the sections of a file and of the files that it names.
-pub(super) fn load_source(source: &Source, ignore_unsupported: bool) -> Result<Loaded, ConfigError> {
+pub(super) fn load_source(source: &Source) -> Result<Loaded, ConfigError> {
     let mut report = Report::default();
     let mut entries = source
         .root()
@@ -63,7 +62,7 @@ pub(super) fn load_source(source: &Source, ignore_unsupported: bool) -> Result<L
     describe(&mut reader, &mut draft);
     reader.finish();
     let config = settle::settle(draft, &mut reader);
-    let (warnings, notes) = reader.report.finish(ignore_unsupported)?;
+    let (warnings, notes) = reader.report.finish()?;
     Ok(Loaded { config, warnings, notes })
 }
 

@@ -1,8 +1,7 @@
 //! The configuration: one JSON file, the predecessor's, with one section more (`storage`).
 //!
 //! Owns the meaning of every key, its default and its bounds. Promises that nothing an administrator wrote is
-//! dropped in silence: what kymo cannot do stops the start, what has no meaning here is a note, what moved is a
-//! warning, what is unknown inside a known section is an error; each names file, line, key and what to do.
+//! dropped in silence: what has no meaning here is a note, what moved is a warning, what is unknown inside a known section is an error; each names file, line, key and what to do.
 //! It reads files and never writes any.
 //!
 //! [`layout`] declares each key once, for both directions; [`reader`] fills a draft from a file, [`writer`] prints
@@ -13,6 +12,7 @@ mod archive;
 mod duration;
 mod error;
 mod flat;
+mod keys;
 mod kind;
 mod layout;
 mod load;
@@ -27,11 +27,11 @@ mod storage;
 mod tests;
 mod writer;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
-pub use archive::{Archive, S3};
+pub use archive::Archive;
 pub use error::{ConfigError, Problem, Problems};
 pub use load::load;
 pub use nats::{JetStream, Nats, Subscription};
@@ -84,6 +84,10 @@ pub struct Main {
     pub https: Option<Https>,
     /// Who knows the hosts of running jobs, which the retention spares: an address without a slash at its end.
     pub backend_url: Option<String>,
+    /// Whom to become once the address is bound.
+    pub user: Option<String>,
+    /// The group to become; without one that of the user.
+    pub group: Option<String>,
 }
 
 /// The files of HTTPS.
@@ -137,7 +141,14 @@ impl Default for Config {
     fn default() -> Self {
         let metric = |&(name, aggregation): &(&str, _)| Metric { name: name.into(), frequency: 60, aggregation };
         Self {
-            main: Main { addr: DEFAULT_ADDR.to_owned(), jwt_public_key: None, https: None, backend_url: None },
+            main: Main {
+                addr: DEFAULT_ADDR.to_owned(),
+                jwt_public_key: None,
+                https: None,
+                backend_url: None,
+                user: None,
+                group: None,
+            },
             metrics: Metrics::new(BUILT_IN_METRICS.iter().map(metric).collect())
                 .expect("the built-in names are short and differ, and a minute is a valid frequency"),
             retention: Some(DEFAULT_RETENTION),
@@ -175,6 +186,11 @@ impl Config {
                  set 'main.jwt-public-key' or 'auth.public-keys', or listen on 127.0.0.1"
             )
         })
+    }
+
+    /// The effective settings, each key with its sections and its value as JSON.
+    pub fn keys(&self) -> BTreeMap<String, String> {
+        keys::list(self)
     }
 
     /// The effective settings as a file that [`load()`] reads back to the same settings; keys in a fixed order.

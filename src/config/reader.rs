@@ -142,8 +142,6 @@ impl Keys for Reader<'_> {
         let Some(entry) = self.take(name) else { return };
         let path = self.open.path(name);
         match meaning {
-            Foreign::Unsupported(_) if entry.value.is_empty() => {}
-            Foreign::Unsupported(instead) => self.report.unsupported(entry.place, &path, instead.to_owned()),
             Foreign::Meaningless(why) => {
                 self.report.note(entry.place, &path, format!("has no meaning in kymo: {why}"));
             }

@@ -6,7 +6,6 @@ use super::{ConfigError, Problem, Problems, source::Place};
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
-    unsupported: Vec<Problem>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
@@ -15,11 +14,6 @@ impl Report {
     /// The start cannot go on.
     pub(super) fn problem(&mut self, place: Place<'_>, key: &str, reason: String) {
         self.problems.push(problem(place, key, reason));
-    }
-
-    /// The start goes on only if the administrator said so.
-    pub(super) fn unsupported(&mut self, place: Place<'_>, key: &str, reason: String) {
-        self.unsupported.push(problem(place, key, reason));
     }
 
     /// Something to change.
@@ -38,22 +32,13 @@ impl Report {
     }
 
     /// Ends in an error, or in warnings and notes.
-    pub(super) fn finish(self, ignore_unsupported: bool) -> Result<(Vec<String>, Vec<String>), ConfigError> {
-        let sorted = |mut problems: Vec<Problem>| {
+    pub(super) fn finish(self) -> Result<(Vec<String>, Vec<String>), ConfigError> {
+        let mut problems = self.problems;
+        if !problems.is_empty() {
             problems.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
-            Problems(problems)
-        };
-        if !self.problems.is_empty() {
-            return Err(ConfigError::Invalid(sorted(self.problems)));
+            return Err(ConfigError::Invalid(Problems(problems)));
         }
-        let mut warnings = self.warnings;
-        if ignore_unsupported {
-            let ignored = |problem: &Problem| format!("{problem} (ignored on request)");
-            warnings.extend(sorted(self.unsupported).0.iter().map(ignored));
-        } else if !self.unsupported.is_empty() {
-            return Err(ConfigError::Unsupported(sorted(self.unsupported)));
-        }
-        Ok((warnings, self.notes))
+        Ok((self.warnings, self.notes))
     }
 }
 

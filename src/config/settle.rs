@@ -21,6 +21,8 @@ pub(super) fn blank() -> Draft {
         https_key_file: None,
         auth: Auth::default(),
         backend_url: None,
+        user: None,
+        group: None,
         metrics: Vec::new(),
         retention: Some(DEFAULT_RETENTION),
         memory_cap_bytes: None,
@@ -36,7 +38,14 @@ pub(super) fn blank() -> Draft {
 pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
     let addr = listen(&draft.addr, reader);
     let https = https(&mut draft, reader);
-    let main = Main { addr, jwt_public_key: draft.jwt_public_key, https, backend_url: draft.backend_url.take() };
+    let main = Main {
+        addr,
+        jwt_public_key: draft.jwt_public_key,
+        https,
+        backend_url: draft.backend_url.take(),
+        user: draft.user.take(),
+        group: draft.group.take(),
+    };
     let metrics = metrics(&draft.metrics, reader);
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);

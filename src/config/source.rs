@@ -136,26 +136,6 @@ impl<'s> Value<'s> {
             Value::Object(_) => None,
         }
     }
-
-    /// Whether nothing is asked for: null, false, an empty string, and arrays and objects of such.
-    pub(super) fn is_empty(&self) -> bool {
-        fn empty(value: &serde_json::Value) -> bool {
-            match value {
-                serde_json::Value::Null => true,
-                serde_json::Value::Bool(b) => !b,
-                serde_json::Value::Number(_) => false,
-                serde_json::Value::String(s) => s.is_empty(),
-                serde_json::Value::Array(items) => items.iter().all(empty),
-                serde_json::Value::Object(members) => members.values().all(empty),
-            }
-        }
-        match self {
-            Value::Text { json, .. } | Value::Given(json) => {
-                serde_json::from_str(json).is_ok_and(|value| empty(&value))
-            }
-            Value::Object(entries) => entries.iter().all(|entry| entry.value.is_empty()),
-        }
-    }
 }
 
 /// Members of an object with their raw values.

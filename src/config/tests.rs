@@ -15,7 +15,7 @@ mod nats;
 mod predecessor;
 
 fn load_text(text: &str) -> Result<Loaded, ConfigError> {
-    load_source(&Source::new(Path::new("c.json"), text.as_bytes().to_vec())?, false)
+    load_source(&Source::new(Path::new("c.json"), text.as_bytes().to_vec())?)
 }
 
 /// A key as it stands in a file.
@@ -68,12 +68,12 @@ fn assert_same(a: &Config, b: &Config) {
 fn no_file_means_loopback_and_built_in_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("config.json");
-    let loaded = load_or(None, &missing, false).unwrap();
+    let loaded = load_or(None, &missing).unwrap();
     assert_eq!(loaded.config.main.addr, "127.0.0.1:8082");
     assert_eq!(loaded.config.retention, Some(Duration::from_hours(48)));
     assert!(loaded.config.metrics.find(b"cpu_load").is_some());
     assert_same(&loaded.config, &load_text(&loaded.config.to_json()).unwrap().config);
-    let error = load_or(Some(&missing), &missing, false).unwrap_err();
+    let error = load_or(Some(&missing), &missing).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }), "{error}");
 }
 
@@ -381,7 +381,7 @@ fn sections_may_stand_in_files_of_their_own() {
     let text = format!(
         "{{\"main\": {{\"addr\": \"[::1]:1\"}}, \"metrics-file\": {metrics:?}, \"metric-store-file\": {store:?}}}"
     );
-    let loaded = load(Some(&file("config.json", &text)), false).unwrap();
+    let loaded = load(Some(&file("config.json", &text))).unwrap();
     assert_eq!(loaded.config.metrics.iter().next().unwrap().1.frequency, 7);
     assert_eq!(loaded.config.retention, Some(Duration::from_hours(3)));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);

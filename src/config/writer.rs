@@ -17,7 +17,7 @@ pub(super) fn print(config: &Config) -> String {
 }
 
 /// The draft that a file with all settings spelled out leads to.
-fn draft(config: &Config) -> Draft {
+pub(super) fn draft(config: &Config) -> Draft {
     let aggregation = |aggregation| match aggregation {
         Aggregation::None => None,
         Aggregation::Sum => Some("sum".to_owned()),
@@ -34,6 +34,8 @@ fn draft(config: &Config) -> Draft {
         https_key_file: config.main.https.as_ref().map(|https| https.key_file.clone()),
         auth: config.auth.clone(),
         backend_url: config.main.backend_url.clone(),
+        user: config.main.user.clone(),
+        group: config.main.group.clone(),
         metrics: metrics.collect(),
         retention: config.retention,
         memory_cap_bytes: config.memory_cap_bytes,

@@ -68,6 +68,11 @@ impl Server {
         reloaded
     }
 
+    /// Counts settings that were not taken before they came here.
+    pub fn reload_failed(&self) {
+        self.app.metrics.reloaded(false);
+    }
+
     /// What `POST /api/reload` does; before this was called, it says that there is nothing to reload. Only the first
     /// call counts.
     pub fn on_reload(&self, reload: Reload) {

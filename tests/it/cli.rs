@@ -60,23 +60,16 @@ fn a_wrong_value_exits_2_and_its_key_is_named() {
     assert!(said.contains("config.json") && said.contains("late-window"), "file and key are not named:\n{said}");
 }
 
-/// A configuration that asks for what kymo does not do.
-fn with_another_user() -> Site {
+#[test]
+fn a_user_that_is_unknown_exits_2_and_is_named() {
     let site = Site::empty();
     let mut config = recorded_config("config.json");
-    config.get_mut("main").expect("a section `main`").set("user", "nobody".into());
+    config.get_mut("main").expect("a section `main`").set("user", "no-such-user".into());
     site.configure(config, &[]);
-    site
-}
-
-#[test]
-fn what_is_configured_but_not_supported_stops_the_start() {
-    let site = with_another_user();
     let before = bytes_below(site.path());
-    let mut server = Server::spawn(&mut site.command(&["serve", "--config", "config.json"]));
-    assert_eq!(server.wait_exit().code(), Some(2), "{}", server.said());
-    let said = server.said();
-    assert!(said.contains("main.user") && said.contains("--ignore-unsupported"), "{said}");
+    let (code, said) = failed_start(&site, "config.json");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("'no-such-user'") && said.contains("main.user"), "{said}");
     assert_eq!(bytes_below(site.path()), before, "a failed start changed files");
 }
 
@@ -146,21 +139,16 @@ fn a_clean_stop_exits_0_and_the_data_are_there_after_it() {
 
 #[test]
 fn check_config_prints_the_effective_settings_and_changes_nothing() {
-    let site = with_another_user();
+    let site = Site::new(&[]);
     let before = bytes_below(site.path());
-    let output = run(&site, &["check-config", "--ignore-unsupported", "config.json"]);
+    let output = run(&site, &["check-config", "config.json"]);
     let told = all_text(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     let settings = String::from_utf8_lossy(&output.stdout);
     for part in ["late-window", "durability", "skew", "cpu_load", &site.data().display().to_string()] {
         assert!(settings.contains(part), "`{part}` is missing:\n{told}");
     }
-    assert!(told.contains("main.user"), "what is ignored is not named:\n{told}");
-
-    let output = run(&site, &["check-config", "config.json"]);
-    let told = all_text(&output);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("main.user"), "what is not supported is not named:\n{told}");
+    assert!(told.contains("num-workers"), "what has no meaning is not named:\n{told}");
     assert_eq!(bytes_below(site.path()), before, "check-config changed files");
 }
 

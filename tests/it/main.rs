@@ -4,6 +4,7 @@
 //! * `bench`: the load tool counts what it did.
 //! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
 //! * `cli`: exit codes, messages, salvage, clean stops.
+//! * `life`: new settings without a restart, what the service manager is told, whom the server becomes.
 //! * `limits`: cut bodies, huge bodies, many clients.
 //! * `hostile`: clients that want to hurt; memory, counters and whoever behaves.
 //! * `frontend`: what the predecessor's front end asks for, in its shape and time.
@@ -15,7 +16,6 @@
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tokens`, `tls`: who may do what, and how nobody listens in.
 //! * `archive`: what is archived, `DuckDB`, Polars and pyarrow read, and kymo answers from it.
-//! * `bucket`: the archive in a bucket, against a server of the S3 protocol.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
@@ -24,7 +24,6 @@
 mod archive;
 mod bench;
 mod broker;
-mod bucket;
 mod cli;
 mod clock;
 mod compare;
@@ -35,6 +34,7 @@ mod http;
 mod instruments;
 mod json;
 mod kill;
+mod life;
 mod limits;
 mod metrics;
 mod nats;

@@ -119,7 +119,7 @@ proptest! {
     #[test]
     fn any_bytes_are_settings_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(source) = Source::new(Path::new("c.json"), bytes) {
-            drop(load_source(&source, true).map_err(|error| error.to_string()));
+            drop(load_source(&source).map_err(|error| error.to_string()));
         }
     }
 
@@ -138,7 +138,7 @@ proptest! {
         let mut bytes = FLAT.as_bytes().to_vec();
         bytes[at] = byte;
         if let Ok(source) = Source::new(Path::new("c.json"), bytes) {
-            drop(load_source(&source, true).map_err(|error| error.to_string()));
+            drop(load_source(&source).map_err(|error| error.to_string()));
         }
     }
 }

@@ -10,7 +10,7 @@ fn recorded(name: &str) -> std::path::PathBuf {
 #[test]
 fn recorded_files_of_the_predecessor_load() {
     for name in ["config.json", "config-json.json", "config-jwt.json"] {
-        let loaded = load(Some(&recorded(name)), true).unwrap();
+        let loaded = load(Some(&recorded(name))).unwrap();
         let config = &loaded.config;
         assert_eq!(config.main.addr, "127.0.0.1:18181", "{name}");
         assert_eq!(config.main.jwt_public_key.is_some(), name == "config-jwt.json");
@@ -57,24 +57,12 @@ fn the_layout_of_an_archive_has_a_name() {
 }
 
 #[test]
-fn features_that_come_later_are_all_named_unless_ignored() {
+fn user_and_group_are_read_by_their_own_names() {
     let text = r#"{"main": {"addr": "localhost:1", "user": "u", "group": "g"},
-        "metrics": {"m": {"frequency": 1, "aggregation": null}},
-        "metric-store": {"retention-in-memory": "1h", "cleanup": {"mode": "archive", "directory": "a"}}}"#;
-    let keys = ["main.user", "main.group"];
-    match load_text(text).unwrap_err() {
-        ConfigError::Unsupported(problems) => {
-            let found: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
-            assert_eq!(found, keys);
-        }
-        other => panic!("{other}"),
-    }
-    let source = Source::new(Path::new("c.json"), text.as_bytes().to_vec()).unwrap();
-    let loaded = load_source(&source, true).unwrap();
-    assert_eq!(loaded.warnings.len(), keys.len());
-    for (warning, key) in loaded.warnings.iter().zip(keys) {
-        assert!(warning.contains(&format!(": {key}: ")), "{warning}");
-    }
+        "metrics": {"m": {"frequency": 1, "aggregation": null}}, "metric-store": {"retention-in-memory": "1h"}}"#;
+    let config = load_text(text).unwrap().config;
+    assert_eq!((config.main.user.as_deref(), config.main.group.as_deref()), (Some("u"), Some("g")));
+    assert_same(&config, &load_text(&config.to_json()).unwrap().config);
 }
 
 #[test]
