@@ -2,14 +2,17 @@
 //! on it, never opened again.
 
 use kymo_engine::disk::{AlignedBuf, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
 #[derive(Debug)]
 pub(crate) struct NullDisk;
 
-#[derive(Debug)]
-struct NullFile;
+#[derive(Debug, Default)]
+struct NullFile {
+    begun: VecDeque<AlignedBuf>,
+}
 
 impl Disk for NullDisk {
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
@@ -33,11 +36,11 @@ impl Disk for NullDisk {
     }
 
     fn open_log(&self, _: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(NullFile))
+        Ok(Box::new(NullFile::default()))
     }
 
     fn create(&self, _: &Path) -> io::Result<Box<dyn NewFile>> {
-        Ok(Box::new(NullFile))
+        Ok(Box::new(NullFile::default()))
     }
 
     fn map(&self, _: &Path) -> io::Result<Region> {
@@ -57,7 +60,7 @@ impl Disk for NullDisk {
     }
 
     fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(NullFile))
+        Ok(Box::new(NullFile::default()))
     }
 
     fn name(&self) -> &'static str {
@@ -72,6 +75,15 @@ impl LogFile for NullFile {
 
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn begin(&mut self, _: u64, blocks: AlignedBuf) -> io::Result<()> {
+        self.begun.push_back(blocks);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<AlignedBuf> {
+        self.begun.pop_front().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 }
 

@@ -236,6 +236,34 @@ fn log_writes_read_back_and_touch_nothing_else(bed: &Bed) {
     assert!(bed.content("1.wal") == expected);
 }
 
+fn writes_that_are_under_way_together_end_in_their_order_and_read_back(bed: &Bed) {
+    let path = bed.path("1.wal");
+    bed.disk.prepare(&path, 16 * 4096).unwrap();
+    let mut expected = vec![0; 16 * 4096];
+    let mut log = bed.disk.open_log(&path).unwrap();
+    assert_eq!(log.finish().unwrap_err().kind(), ErrorKind::InvalidInput);
+    for round in 0..3_u8 {
+        let writes = [(1, 1), (2, 3), (9, 4), (5, 1)];
+        for (block, count) in writes {
+            let data = blocks(count, round ^ u8::try_from(block).unwrap());
+            expected[block * 4096..block * 4096 + data.len()].copy_from_slice(data.as_bytes());
+            log.begin(block as u64 * 4096, data).unwrap();
+        }
+        // One that is waited for, in between.
+        log.write(0, &blocks(1, round), true).unwrap();
+        expected[..4096].copy_from_slice(blocks(1, round).as_bytes());
+        for (block, count) in writes {
+            let data = log.finish().unwrap();
+            assert_eq!(data.as_bytes(), &expected[block * 4096..][..count * 4096], "the buffer comes back");
+        }
+        assert!(bed.content("1.wal") == expected);
+    }
+    assert_eq!(log.begin(16 * 4096, blocks(1, 1)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // One that nobody waits for ends before the file does.
+    log.begin(4096, blocks(1, 77)).unwrap();
+    drop(log);
+}
+
 fn log_writes_stay_within_the_prepared_length(bed: &Bed) {
     bed.disk.prepare(&bed.path("1.wal"), 8192).unwrap();
     let mut log = bed.disk.open_log(&bed.path("1.wal")).unwrap();
@@ -438,6 +466,7 @@ suite! { posix uring sim trickle_sim trickle_posix: {
     a_prepared_file_is_zeros_of_the_asked_length
     log_writes_read_back_and_touch_nothing_else
     log_writes_stay_within_the_prepared_length
+    writes_that_are_under_way_together_end_in_their_order_and_read_back
     an_open_log_survives_renaming_and_removal
     a_new_file_appears_when_it_is_finished_and_not_before
     the_head_of_a_new_file_is_written_last

@@ -3,6 +3,7 @@
 //! It promises what [`LogFile`] promises, whatever part of a write an attempt moves. It never retries a failed sync:
 //! a second one may report success for pages that are gone.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 
@@ -28,6 +29,32 @@ pub(super) trait Device: Debug + Send {
     fn leave_direct(&mut self) -> io::Result<bool> {
         Ok(false)
     }
+
+    /// Begins an attempt to write all of these bytes durably that goes on beside the caller; gives the buffer back
+    /// where that cannot be done.
+    fn begin(&mut self, _offset: u64, blocks: AlignedBuf) -> Result<Box<dyn Attempt>, AlignedBuf> {
+        Err(blocks)
+    }
+}
+
+/// An attempt to write that is under way. Dropping it waits for its end.
+pub(super) trait Attempt: Debug + Send {
+    /// Waits for its end: the buffer, and how many of the bytes were written.
+    fn finish(self: Box<Self>) -> (AlignedBuf, io::Result<usize>);
+}
+
+/// A durable write that was begun.
+#[derive(Debug)]
+struct Begun {
+    offset: u64,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    UnderWay(Box<dyn Attempt>),
+    /// Nothing was done yet.
+    Later(AlignedBuf),
 }
 
 /// A log file over a device.
@@ -38,22 +65,29 @@ pub(super) struct Log<D> {
     len: u64,
     /// Whether a durable write is one call; false once the file system has refused it.
     one_call: bool,
+    /// Writes that were begun, oldest first.
+    begun: VecDeque<Begun>,
 }
 
 impl<D: Device> Log<D> {
     pub(super) fn new(device: D, len: u64) -> Self {
-        Self { device, len, one_call: true }
+        Self { device, len, one_call: true, begun: VecDeque::new() }
     }
-}
 
-impl<D: Device> LogFile for Log<D> {
-    fn write(&mut self, offset: u64, blocks: &AlignedBuf, durable: bool) -> io::Result<()> {
+    fn check(&self, offset: u64, blocks: &AlignedBuf) -> io::Result<()> {
         if !offset.is_multiple_of(BLOCK as u64) {
             return Err(invalid("a log write begins on a block boundary"));
         }
         if offset.checked_add(blocks.len() as u64).is_none_or(|end| end > self.len) {
             return Err(invalid("a log write ends within the prepared length"));
         }
+        Ok(())
+    }
+}
+
+impl<D: Device> LogFile for Log<D> {
+    fn write(&mut self, offset: u64, blocks: &AlignedBuf, durable: bool) -> io::Result<()> {
+        self.check(offset, blocks)?;
         loop {
             let in_write = durable && self.one_call;
             let unit = self.device.unit();
@@ -78,6 +112,38 @@ impl<D: Device> LogFile for Log<D> {
                 result => return result,
             }
         }
+    }
+
+    fn begin(&mut self, offset: u64, blocks: AlignedBuf) -> io::Result<()> {
+        self.check(offset, &blocks)?;
+        let attempt = if self.one_call { self.device.begin(offset, blocks) } else { Err(blocks) };
+        let how = attempt.map_or_else(How::Later, How::UnderWay);
+        self.begun.push_back(Begun { offset, how });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<AlignedBuf> {
+        let Begun { offset, how } = self.begun.pop_front().ok_or_else(|| invalid("no write was begun"))?;
+        let blocks = match how {
+            How::Later(blocks) => blocks,
+            How::UnderWay(attempt) => {
+                let (blocks, written) = attempt.finish();
+                match written {
+                    Ok(count) if count == blocks.len() => return Ok(blocks),
+                    // A part of it: all of it is written again, for nobody was told of any.
+                    Ok(_) => {}
+                    Err(error) => match Errno::from_io_error(&error) {
+                        // A write like any other knows what to do instead. What was cancelled, since the thread that
+                        // began it has ended, has not failed.
+                        Some(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::INTR | Errno::CANCELED) => {}
+                        _ => return Err(error),
+                    },
+                }
+                blocks
+            }
+        };
+        self.write(offset, &blocks, true)?;
+        Ok(blocks)
     }
 }
 

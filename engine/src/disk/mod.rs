@@ -103,6 +103,14 @@ pub trait LogFile: Debug + Send {
 
     /// Makes all earlier writes durable.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Begins a durable write of whole blocks, as [`LogFile::write`] does one. It goes on beside the caller where the
+    /// implementation can do that, else [`LogFile::finish`] does it. Writes that are under way at one time may land in
+    /// any order.
+    fn begin(&mut self, offset: u64, blocks: AlignedBuf) -> io::Result<()>;
+
+    /// Waits for the end of the oldest write that was begun, and gives its buffer back.
+    fn finish(&mut self) -> io::Result<AlignedBuf>;
 }
 
 /// A file in the making. Dropping it removes the temporary file.

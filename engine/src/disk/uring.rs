@@ -6,19 +6,24 @@
 //!
 //! # Why the `unsafe` here is sound
 //!
-//! The kernel reads the memory that an operation names, at any time between its submission and its completion. The
-//! ring is used in one way only, [`Ring::complete`]: one operation is pushed, submitted and waited for within one
-//! call, under one mutex. Its buffer is a slice borrowed by the caller for longer than that call, and its descriptor
-//! belongs to a file that is borrowed likewise. So it remains to show that the call does not end before the operation:
+//! The kernel reads the memory that an operation names, at any time between its submission and its completion; the
+//! descriptor it takes at the submission. The ring is used under one mutex and in one way: [`RingState::submit`] pushes
+//! an operation under a number of its own and hands it to the kernel, [`RingState::wait`] returns with the completion
+//! of that number. Whoever submits keeps the memory until `wait` has returned:
 //!
-//! * It returns a result only with the completion in hand. There is one operation at a time, so the completion is its
-//!   own.
-//! * It returns an error only while the operation lies in the submission queue unread, and then drops the ring first:
-//!   nobody can hand the queue to the kernel any more. Later calls find no ring and fail.
-//! * It does not unwind: between push and completion there is no allocation, no indexing, no formatting and no call
-//!   of foreign code beyond the system calls, none of which panics.
+//! * [`Ring::complete`] does both within one call, for memory that its caller has borrowed.
+//! * [`RingWrite`] owns its buffer and gives it away only behind `wait`; dropping it waits too. Where it is leaked, so
+//!   is the buffer.
 //!
-//! Dropping a log file, a lock or the disk therefore never meets an operation in flight.
+//! So it remains to show what the two promise:
+//!
+//! * `wait` returns only with the completion in hand, and numbers are not used twice. Completions of others that come
+//!   meanwhile are kept for them.
+//! * `submit` returns an error only while the operation lies in the submission queue unread. It then waits for all
+//!   others without handing the queue to the kernel, and drops the ring: nobody can hand it over any more. Later calls
+//!   find no ring and fail; what was under way before is found complete.
+//! * Neither unwinds between push and completion: there is no indexing, no formatting, and no call of foreign code
+//!   beyond the system calls, none of which panics; the memory for completions that are kept is reserved before the push.
 #![expect(unsafe_code, reason = "the kernel reads memory that the borrow checker does not see it read")]
 
 use std::fmt::{self, Debug, Formatter};
@@ -35,12 +40,16 @@ use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
 use super::direct::DirectFile;
-use super::log::{Device, Log};
+use super::log::{Attempt, Device, Log};
 use super::posix::{open_prepared, take_lock};
-use super::{Disk, Entry, FileBytes, Lock, LogFile, NewFile, Posix, Region};
+use super::{AlignedBuf, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Posix, Region};
 
-/// Room in the submission queue. One operation at a time needs one; the rest is what a ring of that kind costs anyway.
-const RING_ENTRIES: u32 = 8;
+/// Room in the submission queue. Operations are submitted one by one, and need one; the queue of completions is twice as
+/// long.
+const RING_ENTRIES: u32 = 32;
+
+/// Operations that are under way at a time at most: as many as the queue of completions has room for.
+const UNDER_WAY_MAX: usize = 64;
 
 /// Room for registered locks: stores that are open at once in one process.
 const LOCK_SLOTS: usize = 8;
@@ -72,7 +81,8 @@ impl Uring {
         if ![opcode::Nop::CODE, opcode::Write::CODE, opcode::Fsync::CODE].iter().all(|&code| known.is_supported(code)) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's ring knows no plain writes"));
         }
-        let ring = Ring { state: Mutex::new(RingState { io: Some(io), slots: Vec::new() }) };
+        let state = RingState { io: Some(io), next: 0, under_way: 0, ended: Vec::new(), slots: Vec::new() };
+        let ring = Ring { state: Mutex::new(state) };
         ring.nop()?;
         let disk = Self { ring: Arc::new(ring), notes: Mutex::default() };
         if let Err(refusal) = disk.ring.register_table() {
@@ -202,17 +212,80 @@ impl Device for RingFile {
     fn leave_direct(&mut self) -> io::Result<bool> {
         self.file.leave_direct()
     }
+
+    fn begin(&mut self, offset: u64, blocks: AlignedBuf) -> Result<Box<dyn Attempt>, AlignedBuf> {
+        if blocks.len() > WRITE_LEN_MAX {
+            return Err(blocks);
+        }
+        let entry = write_entry(self.file.as_fd(), offset, blocks.as_bytes(), true);
+        // SAFETY: the write owns the buffer from here on, and keeps it until `wait` has returned; where there is no
+        // number, the kernel has not seen the entry.
+        match unsafe { self.ring.state.lock().submit(entry) } {
+            Ok(number) => Ok(Box::new(RingWrite { blocks, number: Some(number), ring: Arc::clone(&self.ring) })),
+            // A write that waits tells why.
+            Err(_) => Err(blocks),
+        }
+    }
 }
 
-/// The ring, for one operation at a time.
+/// A write that is under way.
+#[derive(Debug)]
+struct RingWrite {
+    // INVARIANT: neither moved out nor changed while there is a number: the kernel reads it.
+    blocks: AlignedBuf,
+    /// None once it has ended.
+    number: Option<u64>,
+    ring: Arc<Ring>,
+}
+
+impl RingWrite {
+    fn end(&mut self) -> io::Result<usize> {
+        let Some(number) = self.number else { return Err(io::Error::other("the write has ended before")) };
+        let result = self.ring.state.lock().wait(number);
+        self.number = None;
+        result.map(|count| usize::try_from(count).expect("a count of bytes that are in memory"))
+    }
+}
+
+impl Attempt for RingWrite {
+    fn finish(mut self: Box<Self>) -> (AlignedBuf, io::Result<usize>) {
+        let result = self.end();
+        (std::mem::take(&mut self.blocks), result)
+    }
+}
+
+impl Drop for RingWrite {
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            // Nobody asks any more how it ended.
+            self.end().ok();
+        }
+    }
+}
+
+/// A write of the bytes, or of as many as one operation takes.
+fn write_entry(file: BorrowedFd<'_>, offset: u64, bytes: &[u8], durable: bool) -> squeue::Entry {
+    let len = u32::try_from(bytes.len().min(WRITE_LEN_MAX)).expect("the maximum is below 2^31");
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    opcode::Write::new(Fd(file.as_raw_fd()), bytes.as_ptr(), len).offset(offset).rw_flags(flags).build()
+}
+
+/// The ring.
 struct Ring {
     state: Mutex<RingState>,
 }
 
 struct RingState {
     /// Gone after an operation could not be submitted.
-    // INVARIANT: outside of `Ring::complete` its queues are empty and nothing is in flight.
+    // INVARIANT: between calls its submission queue is empty.
     io: Option<IoUring>,
+    /// The number of the next operation.
+    next: u64,
+    /// Operations that the kernel has and whose completions were not taken out of the ring.
+    // INVARIANT: 0 where there is no ring.
+    under_way: usize,
+    /// Completions that nobody has asked for yet: number and result.
+    ended: Vec<(u64, i32)>,
     /// Which places of the table of registered files are taken; empty if there is no table.
     slots: Vec<bool>,
 }
@@ -220,62 +293,32 @@ struct RingState {
 impl Ring {
     fn nop(&self) -> io::Result<()> {
         // SAFETY: the operation names no memory and no file.
-        unsafe { self.complete(&opcode::Nop::new().build()) }.map(drop)
+        unsafe { self.complete(opcode::Nop::new().build()) }.map(drop)
     }
 
     fn write(&self, file: BorrowedFd<'_>, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
-        let len = u32::try_from(bytes.len().min(WRITE_LEN_MAX)).expect("the maximum is below 2^31");
-        let flags = if durable { libc::RWF_DSYNC } else { 0 };
-        let entry = opcode::Write::new(Fd(file.as_raw_fd()), bytes.as_ptr(), len).offset(offset).rw_flags(flags);
-        // SAFETY: `bytes` has `len` bytes or more and is borrowed until the call returns; so is the file.
-        let count = unsafe { self.complete(&entry.build()) }?;
+        let entry = write_entry(file, offset, bytes, durable);
+        // SAFETY: the entry names these bytes or fewer, which are borrowed until the call returns; so is the file.
+        let count = unsafe { self.complete(entry) }?;
         Ok(usize::try_from(count).expect("a count of bytes that are in memory"))
     }
 
     fn sync(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         let entry = opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC);
         // SAFETY: the operation names no memory, and the file is borrowed until the call returns.
-        unsafe { self.complete(&entry.build()) }.map(drop)
+        unsafe { self.complete(entry.build()) }.map(drop)
     }
 
     /// Runs one operation to its end and gives its result; a negative one is the error of that number.
     ///
     /// # Safety
     /// The memory and the descriptor that the entry names stay valid until this returns.
-    unsafe fn complete(&self, entry: &squeue::Entry) -> io::Result<u32> {
+    unsafe fn complete(&self, entry: squeue::Entry) -> io::Result<u32> {
         let mut state = self.state.lock();
-        let Some(io) = state.io.as_mut() else {
-            return Err(io::Error::other("the ring was given up after an operation that could not be submitted"));
-        };
-        // SAFETY: the caller keeps what the entry names until we return, and we return only with its completion or
-        // after the ring is gone with the entry unread (module documentation).
-        let pushed = unsafe { io.submission().push(entry) };
-        if pushed.is_err() {
-            return Err(io::Error::other("the ring is full"));
-        }
-        let mut refusals = 0;
-        let result = loop {
-            let entered = io.submit_and_wait(1);
-            if let Some(completion) = io.completion().next() {
-                break completion.result();
-            }
-            match entered {
-                // Submitted, and a signal came before the completion.
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The kernel has the operation: there is no way out but its completion, whatever the wait says.
-                Err(_) if io.submission().is_empty() => std::thread::sleep(SUBMIT_PAUSE),
-                Err(error) if is_passing(&error) && refusals < SUBMIT_TRIES => {
-                    refusals += 1;
-                    std::thread::sleep(SUBMIT_PAUSE);
-                }
-                Err(error) => {
-                    state.io = None;
-                    return Err(error);
-                }
-            }
-        };
-        u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()))
+        // SAFETY: the caller keeps what the entry names until we return, which is behind `wait`, or where the kernel
+        // has not seen it.
+        let number = unsafe { state.submit(entry) }?;
+        state.wait(number)
     }
 
     /// Makes room for registered files.
@@ -290,7 +333,7 @@ impl Ring {
     /// Puts a file into a free place of the table.
     fn register(&self, file: &File) -> io::Result<usize> {
         let mut state = self.state.lock();
-        let RingState { io: Some(io), slots } = &mut *state else {
+        let RingState { io: Some(io), slots, .. } = &mut *state else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let Some((slot, taken)) = slots.iter_mut().enumerate().find(|(_, taken)| !**taken) else {
@@ -305,12 +348,101 @@ impl Ring {
     /// stays taken.
     fn unregister(&self, slot: Option<usize>) {
         let mut state = self.state.lock();
-        let (RingState { io: Some(io), slots }, Some(slot)) = (&mut *state, slot) else { return };
+        let (RingState { io: Some(io), slots, .. }, Some(slot)) = (&mut *state, slot) else { return };
         if update(io, slot, HOLE).is_ok()
             && let Some(taken) = slots.get_mut(slot)
         {
             *taken = false;
         }
+    }
+}
+
+impl RingState {
+    /// Hands one operation to the kernel; its number is for [`RingState::wait`]. Where this is an error, the kernel never
+    /// sees the operation.
+    ///
+    /// # Safety
+    /// The memory that the entry names stays valid until `wait` has returned with this number.
+    unsafe fn submit(&mut self, entry: squeue::Entry) -> io::Result<u64> {
+        let Some(io) = self.io.as_mut() else {
+            return Err(io::Error::other("the ring was given up after an operation that could not be submitted"));
+        };
+        if self.under_way >= UNDER_WAY_MAX {
+            return Err(io::Error::other("the ring is full"));
+        }
+        self.ended.reserve(self.under_way + 1);
+        let number = self.next;
+        let entry = entry.user_data(number);
+        // SAFETY: the caller keeps what the entry names until it has waited, or for ever, and where we return an error
+        // the ring is gone with the entry unread (module documentation).
+        let pushed = unsafe { io.submission().push(&entry) };
+        if pushed.is_err() {
+            return Err(io::Error::other("the ring is full"));
+        }
+        let mut refusals = 0;
+        loop {
+            match io.submit() {
+                _ if io.submission().is_empty() => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if !is_passing(&error) || refusals >= SUBMIT_TRIES => {
+                    self.give_up();
+                    return Err(error);
+                }
+                _ => {
+                    refusals += 1;
+                    if refusals > SUBMIT_TRIES {
+                        self.give_up();
+                        return Err(io::Error::other("the kernel takes no operation"));
+                    }
+                    std::thread::sleep(SUBMIT_PAUSE);
+                }
+            }
+        }
+        self.next += 1;
+        self.under_way += 1;
+        Ok(number)
+    }
+
+    /// Waits for the end of an operation and gives its result; a negative one is the error of that number. Each number
+    /// is waited for once.
+    fn wait(&mut self, number: u64) -> io::Result<u32> {
+        loop {
+            self.collect();
+            if let Some(at) = self.ended.iter().position(|&(ended, _)| ended == number) {
+                let (_, result) = self.ended.swap_remove(at);
+                let failed = |_| io::Error::from_raw_os_error(result.saturating_neg());
+                return u32::try_from(result).map_err(failed);
+            }
+            // There is a ring while something is under way.
+            let entered = self.io.as_ref().map(|io| io.submit_and_wait(1));
+            match entered {
+                Some(Ok(_)) => {}
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The kernel has the operation: there is no way out but its completion, whatever the wait says.
+                _ => std::thread::sleep(SUBMIT_PAUSE),
+            }
+        }
+    }
+
+    /// Takes the completions out of the ring.
+    fn collect(&mut self) {
+        let Some(io) = self.io.as_mut() else { return };
+        for completion in io.completion() {
+            // Room was reserved for it.
+            self.ended.push((completion.user_data(), completion.result()));
+            self.under_way -= 1;
+        }
+    }
+
+    /// Lets everything that is under way end, and drops the ring with what lies unread in its queue.
+    fn give_up(&mut self) {
+        self.collect();
+        while self.under_way > 0 {
+            // Waiting in the kernel would hand it the queue.
+            std::thread::sleep(SUBMIT_PAUSE);
+            self.collect();
+        }
+        self.io = None;
     }
 }
 

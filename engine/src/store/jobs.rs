@@ -35,13 +35,11 @@ impl Store {
     pub fn commit_step(&self) -> Progress {
         let mut committer = self.committer.lock();
         let Some(committer) = committer.as_mut() else { return Progress::Idle };
-        let begun = self.env.monotonic();
-        match committer.step(begun) {
+        match committer.step(&|| self.env.monotonic()) {
             Step::Idle => Progress::Idle,
             Step::Full => Progress::Blocked,
             Step::Failed => Progress::Failed,
-            Step::Committed(frame) => {
-                let took = self.env.monotonic().saturating_sub(begun);
+            Step::Committed { frame, took } => {
                 self.count_commit(&frame, took);
                 self.publish(&frame);
                 committer.acknowledge(&frame);

@@ -26,8 +26,14 @@ pub enum Durability {
 pub enum Step {
     /// Nothing waits.
     Idle,
-    /// A frame is durable and is now to be published, then acknowledged with [`Committer::acknowledge`].
-    Committed(PendingFrame),
+    /// A frame is durable and is now to be published, then acknowledged with [`Committer::acknowledge`]. The next one is
+    /// on its way meanwhile, if there is one.
+    Committed {
+        /// The frame.
+        frame: PendingFrame,
+        /// How long it was on its way to the device.
+        took: Duration,
+    },
     /// There is no space for the next segment; the frame is kept for the next step.
     Full,
     /// The log has failed and takes nothing more.
@@ -35,6 +41,9 @@ pub enum Step {
 }
 
 /// Writes frames, one after the other. There is one, and it owns the file that is written.
+///
+/// With durability `sync` a step begins the next frame before it hands on the one that has become durable: publishing
+/// and waking those who wait then cost the device no time.
 #[derive(Debug)]
 pub struct Committer {
     log: Arc<Log>,
@@ -46,6 +55,10 @@ pub struct Committer {
     /// The number of the segment that is written.
     seq: u64,
     frame: Option<PendingFrame>,
+    /// The frame that is on its way to the device, and since when.
+    under_way: Option<(PendingFrame, Duration)>,
+    /// What has failed behind a frame that was durable before: told by the next step.
+    failure: Option<(&'static str, io::Error)>,
     buf: AlignedBuf,
     unsynced_since: Option<Duration>,
     /// The highest LSN that the device is known to have; each frame tells it to recovery.
@@ -64,6 +77,8 @@ impl Committer {
             seq: 0,
             end,
             frame: None,
+            under_way: None,
+            failure: None,
             buf: AlignedBuf::default(),
             unsynced_since: None,
             synced: end.map_or(Lsn(0), |end| end.last_lsn),
@@ -90,29 +105,39 @@ impl Committer {
         Ok(())
     }
 
-    /// Takes the next frame to the device. `now` is any monotonic clock.
-    pub fn step(&mut self, now: Duration) -> Step {
+    /// Takes the next frame to the device. `clock` is any monotonic one.
+    pub fn step(&mut self, clock: &dyn Fn() -> Duration) -> Step {
         if self.failed {
             return Step::Failed;
         }
-        if let Err(error) = self.sync_if_due(now) {
-            return self.fail("sync", &error);
+        if let Some((what, error)) = self.failure.take() {
+            return self.fail(what, &error);
         }
-        let Some(frame) = self.frame.take().or_else(|| self.log.take()) else { return Step::Idle };
-        if frame.seq != self.seq || self.file.is_none() {
-            if let Err(error) = self.preparer.ensure(frame.seq) {
-                self.log.is_full(format!("cannot prepare {}: {error}", self.log.paths.segment(frame.seq).display()));
-                self.frame = Some(frame);
-                return Step::Full;
+        if self.under_way.is_none() {
+            let now = clock();
+            if let Err(error) = self.sync_if_due(now) {
+                return self.fail("sync", &error);
             }
-            if let Err(error) = self.rotate(frame.seq, frame.first_lsn) {
-                return self.fail("begin", &error);
+            let Some(frame) = self.frame.take().or_else(|| self.log.take()) else { return Step::Idle };
+            if frame.seq != self.seq || self.file.is_none() {
+                if let Err(error) = self.preparer.ensure(frame.seq) {
+                    let path = self.log.paths.segment(frame.seq);
+                    self.log.is_full(format!("cannot prepare {}: {error}", path.display()));
+                    self.frame = Some(frame);
+                    return Step::Full;
+                }
+                if let Err(error) = self.rotate(frame.seq, frame.first_lsn) {
+                    return self.fail("begin", &error);
+                }
+            }
+            if let Err(error) = self.begin_frame(frame, now) {
+                return self.fail("write", &error);
             }
         }
-        if let Err(error) = self.write(&frame, now) {
-            return self.fail("write", &error);
+        match self.end_frame(clock) {
+            Ok(step) => step,
+            Err(error) => self.fail("write", &error),
         }
-        Step::Committed(frame)
     }
 
     fn rotate(&mut self, seq: u64, first_lsn: Lsn) -> io::Result<()> {
@@ -120,26 +145,52 @@ impl Committer {
         self.begin_prepared(seq, first_lsn)
     }
 
-    fn write(&mut self, frame: &PendingFrame, now: Duration) -> io::Result<()> {
-        let len = frame.padded_len();
-        self.buf.resize(len);
-        let bytes = self.buf.as_bytes_mut();
+    fn file(&mut self) -> io::Result<&mut Box<dyn LogFile>> {
+        self.file.as_mut().ok_or_else(|| io::Error::other("no segment is open"))
+    }
+
+    /// Sends a frame of the segment that is written on its way.
+    fn begin_frame(&mut self, frame: PendingFrame, now: Duration) -> io::Result<()> {
+        let mut buf = std::mem::take(&mut self.buf);
+        buf.resize(frame.padded_len());
+        let bytes = buf.as_bytes_mut();
         let (records, padding) = bytes.split_at_mut(frame.bytes.len());
         records.copy_from_slice(&frame.bytes);
         padding.fill(0);
         let place = Place { store: self.log.store, seq: frame.seq, offset: frame.offset };
         let rows = u32::try_from(frame.links.len()).unwrap_or(u32::MAX);
         write::seal(bytes, frame.bytes.len(), place, frame.first_lsn, rows, self.synced);
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("no segment is open"))?;
-        file.write(frame.offset, &self.buf, self.durability == Durability::Sync)?;
         match self.durability {
-            Durability::Sync => self.synced = frame.last_lsn(),
+            Durability::Sync => self.file()?.begin(frame.offset, buf)?,
             Durability::Interval(_) => {
+                self.file()?.write(frame.offset, &buf, false)?;
+                self.buf = buf;
                 self.unsynced_since.get_or_insert(now);
             }
         }
-        self.end = Some(Seal { seq: frame.seq, end: frame.offset + len as u64, last_lsn: frame.last_lsn() });
+        self.under_way = Some((frame, now));
         Ok(())
+    }
+
+    /// Waits for the frame that is on its way, and begins the next one if it belongs into the same segment.
+    fn end_frame(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<Step> {
+        if self.durability == Durability::Sync {
+            self.buf = self.file()?.finish()?;
+        }
+        let Some((frame, begun)) = self.under_way.take() else { return Ok(Step::Idle) };
+        let end = frame.offset + frame.padded_len() as u64;
+        self.end = Some(Seal { seq: frame.seq, end, last_lsn: frame.last_lsn() });
+        let now = clock();
+        if self.durability == Durability::Sync {
+            self.synced = frame.last_lsn();
+            self.frame = self.log.take();
+            if let Some(next) = self.frame.take_if(|next| next.seq == self.seq)
+                && let Err(error) = self.begin_frame(next, now)
+            {
+                self.failure = Some(("write", error));
+            }
+        }
+        Ok(Step::Committed { frame, took: now.saturating_sub(begun) })
     }
 
     /// Acknowledges a committed frame, after it was published.
@@ -177,7 +228,7 @@ impl Committer {
     }
 
     /// Seals the log: the header of the next segment says where it ends, so that damage behind it cannot look like a
-    /// power cut. After all frames are committed; prepares one more segment, for the next start.
+    /// power cut. After a step that was idle; prepares one more segment, for the next start.
     ///
     /// Returns the number of that segment, `None` where the log has failed or was never begun.
     pub fn close(mut self) -> io::Result<Option<u64>> {

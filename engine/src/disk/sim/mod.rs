@@ -24,9 +24,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::durable::{self, Steps, check_rename};
-use super::log::{Device, Log};
+use super::log::{Attempt, Device, Log};
 use super::stream::Stream;
-use super::{BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, invalid};
+use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, invalid};
 use image::Change;
 use state::State;
 
@@ -295,7 +295,38 @@ impl SimFile {
     }
 }
 
+/// A write that is under way: some of its sectors have landed, the others do when it is waited for. A killed process
+/// leaves it as it is.
+#[derive(Debug)]
+struct SimWrite {
+    file: SimFile,
+    offset: u64,
+    blocks: AlignedBuf,
+}
+
+impl Attempt for SimWrite {
+    fn finish(mut self: Box<Self>) -> (AlignedBuf, io::Result<usize>) {
+        let written = self.file.write_some(self.offset, self.blocks.as_bytes(), true);
+        (self.blocks, written)
+    }
+}
+
 impl Device for SimFile {
+    fn begin(&mut self, offset: u64, blocks: AlignedBuf) -> Result<Box<dyn Attempt>, AlignedBuf> {
+        let begun = {
+            let mut state = self.disk.state.lock();
+            state.check_life(self.life).and_then(|()| state.begin_write(self.node, offset, blocks.as_bytes()))
+        };
+        match begun {
+            Ok(()) => {
+                let file = SimFile { disk: self.disk.clone(), ..*self };
+                Ok(Box::new(SimWrite { file, offset, blocks }))
+            }
+            // A write that waits tells why.
+            Err(_) => Err(blocks),
+        }
+    }
+
     fn write_some(&mut self, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
         let mut state = self.disk.state.lock();
         state.check_life(self.life)?;

@@ -219,6 +219,18 @@ impl State {
         Ok(count)
     }
 
+    /// Begins a write: some of its sectors land now.
+    pub(super) fn begin_write(&mut self, node: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let last = self.begin()?;
+        let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        // A file without a name takes what nobody will read.
+        if let Some(Node::File(file)) = self.nodes.get_mut(&node) {
+            let fits = bytes.len().min(file.live.len().saturating_sub(at));
+            file.write_partly(at, &bytes[..fits], &mut self.rng);
+        }
+        if last { Err(Stopped::error()) } else { Ok(()) }
+    }
+
     pub(super) fn sync_file(&mut self, node: u64) -> io::Result<()> {
         let fails = self.sync_fails();
         let Some(Node::File(file)) = self.nodes.get_mut(&node) else { return Ok(()) };
