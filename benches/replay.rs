@@ -2,7 +2,7 @@
 //! it is in the log.
 
 use crate::compare::{Figure, compare};
-use crate::env::{SetClock, is_test, scale, time};
+use crate::env::{SetClock, cpu_time, is_test, scale, time};
 use crate::ingest::Ingest;
 use crate::workload::{self, SERIES, metrics};
 use criterion::{Criterion, SamplingMode};
@@ -42,23 +42,37 @@ impl Log {
         Self { disk, directory, samples, bytes: 0 }
     }
 
-    fn open(&mut self) -> Duration {
+    /// Opens it: how long that takes, and how long the thread computes.
+    fn open(&mut self) -> (Duration, Duration) {
         let clock = Arc::new(SetClock::at(workload::time(0)));
         let options = Options::new(self.directory.path(), metrics());
-        let (store, report) = Store::open(Arc::clone(&self.disk), clock, options).expect("the store opens");
+        let mut opened = None;
+        let computing = cpu_time(|| {
+            opened = Some(Store::open(Arc::clone(&self.disk), clock, options).expect("the store opens"));
+        });
+        let (store, report) = opened.expect("it was just opened");
         assert_eq!(report.samples, self.samples);
         drop(store);
         self.bytes = report.bytes;
-        report.elapsed
+        (report.elapsed, computing)
     }
 
-    fn read(&self) -> Duration {
+    /// Reads the files: how long the device takes, and the memory when they are there.
+    fn read(&self) -> (Duration, Duration) {
         let wal = Paths::new(self.directory.path()).wal();
-        time(|| {
+        let mut segments = Vec::new();
+        let device = time(|| {
             for entry in self.disk.list(&wal).expect("the directory of the log is there") {
-                black_box(self.disk.read(&wal.join(entry.name)).expect("a segment is read"));
+                segments.push(self.disk.read(&wal.join(entry.name)).expect("a segment is read"));
             }
-        })
+        });
+        let memory = cpu_time(|| {
+            for segment in &segments {
+                let (words, _) = segment.as_chunks();
+                black_box(words.iter().fold(0_u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word))));
+            }
+        });
+        (device, memory)
     }
 }
 
@@ -70,13 +84,17 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(5));
     let figure = Figure::Rate { unit: "sample", count: u64::from(hosts * SERIES * minutes) * 98 / 100 };
     let setup = || Log::write(hosts, minutes);
+    let yardsticks = ["read from the device", "read of the memory", "CPU time of kymo"];
     let mut log_size = (0, 0);
-    compare(&mut group, "open", figure, &["read of the segments"], setup, |log, iterations, times| {
+    compare(&mut group, "open", figure, &yardsticks, setup, |log, iterations, times| {
         let mut total = Duration::ZERO;
         for _ in 0..iterations {
-            let opening = log.open();
+            let (opening, computing) = log.open();
+            let (device, memory) = log.read();
             times.add(0, opening);
-            times.add(1, log.read());
+            times.add(1, device);
+            times.add(2, memory);
+            times.add(3, computing);
             total += opening;
         }
         log_size = (log.bytes, log.samples);

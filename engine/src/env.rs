@@ -1,8 +1,31 @@
-//! What the store needs of the world besides a disk: the time and randomness. Injected, so that tests decide both.
+//! What the store needs of the world besides a disk: the time, randomness, and who works beside it. Injected, so that
+//! tests decide all of it.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for the time")]
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Does pieces of work at the same time, or not: the engine starts no thread of its own.
+pub trait Parallel: Debug + Send + Sync {
+    /// How many pieces it may do at a time, at least 1.
+    fn width(&self) -> usize;
+    /// Calls `piece` once with each number below `pieces`, in any order, and returns when all calls have.
+    fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync));
+}
+
+/// One piece after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Parallel for Serial {
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+        (0..pieces).for_each(piece);
+    }
+}
 
 /// Time and randomness.
 pub trait Env: Debug + Send + Sync {
@@ -12,6 +35,10 @@ pub trait Env: Debug + Send + Sync {
     fn monotonic(&self) -> Duration;
     /// Sixteen bytes that no other store has.
     fn unique(&self) -> [u8; 16];
+    /// Who does what can be done at the same time; the results are the same whoever it is.
+    fn parallel(&self) -> &dyn Parallel {
+        &Serial
+    }
 }
 
 /// The real world.

@@ -28,10 +28,9 @@ impl AlignedBuf {
 
     /// As [`AlignedBuf::zeroed`], for a length that comes from outside: memory that is not to be had is an error.
     pub fn try_zeroed(len: usize) -> io::Result<Self> {
-        let mut buf = Self::default();
-        buf.blocks.try_reserve_exact(len.div_ceil(BLOCK)).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        buf.resize(len);
-        Ok(buf)
+        // Zeros of the system, which costs less than writing them: what is read into takes every byte.
+        let blocks = Block::new_vec_zeroed(len.div_ceil(BLOCK));
+        Ok(Self { blocks: blocks.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))? })
     }
 
     /// Grows (with zeros) or shrinks to `len` bytes rounded up to whole blocks.

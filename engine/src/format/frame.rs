@@ -201,6 +201,11 @@ impl<'a> Frame<'a> {
         Ok(Self { bytes: body, header })
     }
 
+    /// Where it begins in the segment.
+    pub fn offset(&self) -> u64 {
+        self.header.offset.get()
+    }
+
     /// Bytes of the frame in the segment.
     pub fn padded_len(&self) -> u64 {
         u64::from(self.header.len.get())
@@ -468,6 +473,11 @@ impl<'a> Row<'a> {
             Some(last) => last.get(),
             None => self.header.first.get().saturating_add(self.header.count.get()).saturating_sub(1),
         }
+    }
+
+    /// The first ordinal and all values, NaN where one is missing; `None` for a list.
+    pub fn range(&self) -> Option<(u32, &'a [f64])> {
+        self.ordinals.is_empty().then_some((self.header.first.get(), self.values))
     }
 
     /// The value of a series; NaN where the row has none.

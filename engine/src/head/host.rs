@@ -1,6 +1,7 @@
 //! One host in the head.
 
 use super::runs::RunTable;
+use crate::disk::{BLOCK, FileBytes};
 use crate::format::frame::{RecordHeader, Row};
 use crate::model::Lsn;
 use crate::names::Layout;
@@ -39,9 +40,20 @@ pub struct HostState {
 /// The records of a frame, kept for the rows in it.
 #[derive(Debug)]
 pub struct RowsFrame {
-    words: Box<[u64]>,
+    records: Records,
     /// Bytes of all frames that live.
     gauge: Arc<AtomicU64>,
+}
+
+/// Where the records are, from a multiple of eight in memory on.
+#[derive(Debug)]
+enum Records {
+    Own(Box<[u64]>),
+    /// In what was read of their segment.
+    InFile {
+        file: Arc<FileBytes>,
+        at: Range<usize>,
+    },
 }
 
 impl Drop for RowsFrame {
@@ -55,13 +67,26 @@ impl RowsFrame {
     pub fn of_records(records: &[u8], gauge: &Arc<AtomicU64>) -> Self {
         let mut words = vec![0_u64; records.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut words)[..records.len()].copy_from_slice(records);
-        gauge.fetch_add(words.len() as u64 * 8, Ordering::Relaxed);
-        Self { words: words.into(), gauge: Arc::clone(gauge) }
+        Self::counted(Records::Own(words.into()), gauge)
+    }
+
+    /// The records at a place in what was read of their segment, without a copy: the file lives as long as they do.
+    pub fn in_file(file: &Arc<FileBytes>, at: Range<usize>, gauge: &Arc<AtomicU64>) -> Self {
+        Self::counted(Records::InFile { file: Arc::clone(file), at }, gauge)
+    }
+
+    fn counted(records: Records, gauge: &Arc<AtomicU64>) -> Self {
+        let frame = Self { records, gauge: Arc::clone(gauge) };
+        gauge.fetch_add(frame.heap_bytes() as u64, Ordering::Relaxed);
+        frame
     }
 
     /// The row whose record begins at an offset. Rows are linked after they were parsed once, so this finds one.
     pub fn row(&self, offset: u32) -> Option<Row<'_>> {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
+        let bytes = match &self.records {
+            Records::Own(words) => bytemuck::cast_slice(words),
+            Records::InFile { file, at } => file.get(at.clone())?,
+        };
         let bytes = bytes.get(offset as usize..)?;
         let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
         Row::parse(bytes.get(..header.len.get() as usize)?).ok()
@@ -69,7 +94,11 @@ impl RowsFrame {
 
     /// Bytes of heap.
     pub fn heap_bytes(&self) -> usize {
-        self.words.len() * 8
+        match &self.records {
+            Records::Own(words) => words.len() * 8,
+            // With the header in front and the padding behind, which live as long.
+            Records::InFile { at, .. } => at.len().next_multiple_of(BLOCK),
+        }
     }
 }
 

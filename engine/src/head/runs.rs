@@ -82,6 +82,19 @@ impl RunTable {
         self.record_known(moved, run, slot);
     }
 
+    /// Notes that a slot of a run was written for each of these series.
+    pub fn record_all(&mut self, ordinals: impl Iterator<Item = u32>, run: Run, slot: u32) {
+        // Most series of a host share their newest node: what is noted there is noted for all of them.
+        let mut noted = NONE;
+        for ordinal in ordinals {
+            let newest = self.newest.get(ordinal as usize);
+            if noted == NONE || newest != Some(&noted) {
+                self.record(ordinal, run, slot);
+                noted = self.newest.get(ordinal as usize).copied().unwrap_or(NONE);
+            }
+        }
+    }
+
     fn record_known(&mut self, mut at: u32, run: Run, slot: u32) {
         while let Some(node) = self.nodes.get_mut(at as usize) {
             if node.written.run == run {

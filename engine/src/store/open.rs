@@ -118,10 +118,15 @@ impl Base {
     }
 
     /// Replays the log into `replayer`.
-    pub(super) fn recover(&self, disk: &dyn Disk, replayer: &mut Replayer<'_>) -> Result<Recovered, OpenError> {
+    pub(super) fn recover(
+        &self,
+        disk: &dyn Disk,
+        env: &dyn Env,
+        replayer: &mut Replayer<'_>,
+    ) -> Result<Recovered, OpenError> {
         let Manifest { store, log_floor, snapshot_lsn, generation, .. } = self.manifest;
         let floor = Floor { seq: log_floor, snapshot_lsn, begun: generation > 1 };
-        wal::recover(disk, &self.paths, store, &floor, replayer)
+        wal::recover(disk, env.parallel(), &self.paths, store, &floor, replayer)
     }
 
     /// Removes what a salvage that did not end has written, before anything else is: its rows are old ones that were
@@ -162,7 +167,7 @@ impl Store {
         let layouts = Arc::new(Layouts::new(&options.metrics));
         let hosts = Hosts::default();
         let mut replayer = Replayer::new(&layouts, &hosts, base.manifest.snapshot_lsn);
-        let recovered = base.recover(&*disk, &mut replayer)?;
+        let recovered = base.recover(&*disk, &*env, &mut replayer)?;
         if let Some(problem) = recovered.chain.problems.first() {
             return Err(refusal(&base.paths, problem));
         }

@@ -1,7 +1,7 @@
 //! From frames back to hosts, layouts and rows. Replay stores what the rows say; it never decides anything.
 
 use super::SegmentInfo;
-use crate::disk::BLOCK;
+use crate::disk::{BLOCK, FileBytes};
 use crate::format::FormatError;
 use crate::format::frame::write::{self, RowValues};
 use crate::format::frame::{FRAME_HEADER_LEN, Frame, Key, Record, Row};
@@ -24,6 +24,8 @@ pub(super) struct Replayer<'a> {
     is_lenient: bool,
     local_hosts: HashMap<u32, Arc<Host>>,
     local_layouts: HashMap<u32, Arc<Layout>>,
+    /// Where the frames are, if they may be kept there.
+    file: Option<Arc<FileBytes>>,
     /// Rows up to this LSN are kept elsewhere and passed over.
     skip_to: Lsn,
     /// Frees behind it.
@@ -48,6 +50,7 @@ impl<'a> Replayer<'a> {
             is_lenient: false,
             local_hosts: HashMap::new(),
             local_layouts: HashMap::new(),
+            file: None,
             orphans: 0,
             skip_to,
             frees: Vec::new(),
@@ -126,10 +129,10 @@ impl<'a> Replayer<'a> {
             };
         }
         if let Some(row) = linked.frame.row(linked.offset) {
-            for (ordinal, _) in row.present() {
-                state.runs.record(ordinal, run, row.slot());
-                self.samples += 1;
-            }
+            let mut samples = 0;
+            let ordinals = row.present().inspect(|_| samples += 1).map(|(ordinal, _)| ordinal);
+            state.runs.record_all(ordinals, run, row.slot());
+            self.samples += samples;
         }
         state.link(linked);
         Ok(())
@@ -156,7 +159,25 @@ fn translated(row: &Row<'_>, from: &Layout, to: &Layout, gauge: &Arc<AtomicU64>)
     RowsFrame::of_records(&bytes, gauge)
 }
 
+impl Replayer<'_> {
+    /// The records of a frame, to be kept: where they were read, unless that is mostly padding.
+    fn keep(&self, frame: &Frame<'_>) -> RowsFrame {
+        let records = frame.record_bytes();
+        let begin = usize::try_from(frame.offset()).unwrap_or(usize::MAX).saturating_add(FRAME_HEADER_LEN);
+        match &self.file {
+            Some(file) if records.len() as u64 >= frame.padded_len() / 2 => {
+                RowsFrame::in_file(file, begin..begin.saturating_add(records.len()), &self.head_bytes)
+            }
+            _ => RowsFrame::of_records(records, &self.head_bytes),
+        }
+    }
+}
+
 impl Replay for Replayer<'_> {
+    fn file(&mut self, bytes: Option<&Arc<FileBytes>>) {
+        self.file = bytes.map(Arc::clone);
+    }
+
     fn segment(&mut self, segment: &Segment) {
         self.local_hosts.clear();
         self.local_layouts.clear();
@@ -165,8 +186,7 @@ impl Replay for Replayer<'_> {
     }
 
     fn frame(&mut self, frame: &Frame<'_>) -> Result<(), FormatError> {
-        let records = frame.record_bytes();
-        let rows = Arc::new(RowsFrame::of_records(records, &self.head_bytes));
+        let rows = Arc::new(self.keep(frame));
         let mut lsn = frame.first_lsn();
         for record in frame.records() {
             let (offset, record) = record?;

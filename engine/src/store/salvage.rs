@@ -47,7 +47,7 @@ pub fn salvage(
     let layouts = Arc::new(Layouts::new(&options.metrics));
     let hosts = Hosts::default();
     let mut replayer = Replayer::lenient(&layouts, &hosts, base.manifest.snapshot_lsn);
-    let recovered = base.recover(&**disk, &mut replayer)?;
+    let recovered = base.recover(&**disk, &**env, &mut replayer)?;
     let problems = recovered.chain.problems.clone();
     let mut report = SalvageReport {
         problems: problems.iter().map(|problem| (base.paths.segment(problem.seq), problem.clone())).collect(),
@@ -132,9 +132,9 @@ fn write_rows(hosts: &Hosts, log: &Log, lsns: Range<Lsn>, committer: &mut Commit
         }
         drop(state);
         loop {
-            match committer.step(Duration::ZERO) {
+            match committer.step(&|| Duration::ZERO) {
                 Step::Idle => break,
-                Step::Committed(frame) => committer.acknowledge(&frame),
+                Step::Committed { frame, .. } => committer.acknowledge(&frame),
                 Step::Full | Step::Failed => {
                     let why = log.admit().err().map_or_else(String::new, |why| why.to_string());
                     return Err(io::Error::other(why));

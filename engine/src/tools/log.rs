@@ -6,6 +6,7 @@
 
 use super::records::{Definitions, check_frame};
 use crate::disk::Disk;
+use crate::env::Serial;
 use crate::error::OpenError;
 use crate::format::FormatError;
 use crate::format::frame::Frame;
@@ -45,7 +46,7 @@ pub(super) fn read(disk: &dyn Disk, paths: &Paths, pace: &mut dyn FnMut(u64)) ->
         let floor =
             Floor { seq: manifest.log_floor, snapshot_lsn: manifest.snapshot_lsn, begun: manifest.generation > 1 };
         let mut checker = Checker { definitions: Definitions::default(), pace: &mut *pace };
-        match wal::recover(disk, paths, manifest.store, &floor, &mut checker) {
+        match wal::recover(disk, &Serial, paths, manifest.store, &floor, &mut checker) {
             Ok(recovered) => {
                 let found = Some((manifest.generation, recovered.chain.problems.clone()));
                 if recovered.chain.problems.is_empty() || before == found || tries == TRIES {

@@ -2,14 +2,18 @@
 //! floor. What a power cut leaves is accepted; everything else is a [`Problem`] with a place.
 
 use super::replay::{Behind, End, Replay, Tail, is_zero, replay};
-use crate::disk::{BLOCK, Disk};
+use crate::disk::{BLOCK, Disk, FileBytes};
+use crate::env::Parallel;
 use crate::error::OpenError;
 use crate::format::segment::{Seal, Segment};
 use crate::format::{FormatError, StoreId};
 use crate::model::Lsn;
 use crate::paths::{self, Paths};
-use std::collections::{BTreeMap, BTreeSet};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where the manifest says that the log begins.
 #[derive(Clone, Copy, Debug)]
@@ -276,18 +280,69 @@ fn passed_over(seq: u64, kind: &Found, frames: Option<Segment>) -> Option<Proble
     Some(Problem { what: Some(what), first_lsn, bytes: BLOCK as u64, ..missing(seq) })
 }
 
-/// Replays the log of a store from its floor on.
+/// How the successor of a segment seals it.
+fn seal_of(segments: &[Segment], index: usize) -> Option<Seal> {
+    let segment = segments.get(index)?;
+    segments.get(index + 1)?.seal.filter(|seal| seal.seq == segment.seq)
+}
+
+/// Where a segment ends, in bytes.
+fn stop_of(segments: &[Segment], index: usize) -> u64 {
+    seal_of(segments, index).map_or_else(|| segments.get(index).map_or(0, |segment| segment.len), |seal| seal.end)
+}
+
+/// The segments as they are on the device, in their order, some of them read at the same time.
+struct Reads<'a> {
+    disk: &'a dyn Disk,
+    parallel: &'a dyn Parallel,
+    /// What to read of which file.
+    files: Vec<(PathBuf, usize)>,
+    /// What was read and not yet taken, from the file of that number on.
+    read: VecDeque<io::Result<FileBytes>>,
+}
+
+impl<'a> Reads<'a> {
+    fn new(disk: &'a dyn Disk, parallel: &'a dyn Parallel, paths: &Paths, segments: &[Segment]) -> Self {
+        let file = |(index, segment): (usize, &Segment)| {
+            (paths.segment(segment.seq), usize::try_from(stop_of(segments, index)).unwrap_or(usize::MAX))
+        };
+        let files = segments.iter().enumerate().map(file).collect();
+        Self { disk, parallel, files, read: VecDeque::new() }
+    }
+
+    /// The next file, which is the one of this number.
+    fn take(&mut self, index: usize) -> Result<Arc<FileBytes>, OpenError> {
+        let wanted = &self.files[index..];
+        if self.read.is_empty() {
+            let pieces = wanted.len().min(self.parallel.width());
+            let read: Vec<Mutex<Option<io::Result<FileBytes>>>> = (0..pieces).map(|_| Mutex::default()).collect();
+            self.parallel.run(pieces, &|piece| {
+                let (path, len) = &wanted[piece];
+                *read[piece].lock() = Some(self.disk.read_prefix(path, *len));
+            });
+            let lost = || Err(io::Error::other("the read did not end"));
+            self.read.extend(read.into_iter().map(|read| read.into_inner().unwrap_or_else(lost)));
+        }
+        let read = self.read.pop_front().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        read.map(Arc::new).map_err(OpenError::io("read", &wanted[0].0))
+    }
+}
+
+/// Replays the log of a store from its floor on. `parallel` may read several segments at a time; they are replayed
+/// one after the other, so that the result does not depend on it.
 ///
 /// Every problem is in the result: the caller decides whether to refuse. After a problem replay goes on with what
 /// verifies, so that a salvage gets all there is.
 pub fn recover(
     disk: &dyn Disk,
+    parallel: &dyn Parallel,
     paths: &Paths,
     store: StoreId,
     floor: &Floor,
     to: &mut impl Replay,
 ) -> Result<Recovered, OpenError> {
     let mut chain = chain(disk, paths, store, floor)?;
+    let mut reads = Reads::new(disk, parallel, paths, &chain.segments);
     let mut problems = std::mem::take(&mut chain.problems);
     let mut segments = Vec::new();
     let mut next_lsn = Lsn(0);
@@ -295,13 +350,13 @@ pub fn recover(
     let (mut rows, mut bytes_read) = (0, 0);
     let mut tail = Tail::Clean;
     for (index, segment) in chain.segments.iter().enumerate() {
-        let path = paths.segment(segment.seq);
-        let seal = chain.segments.get(index + 1).and_then(|next| next.seal).filter(|seal| seal.seq == segment.seq);
+        let seal = seal_of(&chain.segments, index);
         let durable = seal.map_or(Lsn(0), |seal| seal.last_lsn);
-        let stop = seal.map_or(segment.len, |seal| seal.end);
-        let len = usize::try_from(stop).unwrap_or(usize::MAX);
-        let bytes = disk.read_prefix(&path, len).map_err(OpenError::io("read", &path))?;
+        let stop = stop_of(&chain.segments, index);
+        let bytes = reads.take(index)?;
         bytes_read += bytes.len() as u64;
+        // One that is not sealed may be mostly empty.
+        to.file(seal.map(|_| &bytes));
         to.segment(segment);
         let mut offset = BLOCK as u64;
         next_lsn = next_lsn.max(segment.first_lsn);

@@ -1,13 +1,18 @@
 //! One loop over the frames of a segment: recovery, inspection and tests all pass through it. It never writes.
 
-use crate::disk::BLOCK;
+use crate::disk::{BLOCK, FileBytes};
 use crate::format::FormatError;
 use crate::format::frame::{Frame, MISPLACED, Place};
 use crate::format::segment::Segment;
 use crate::model::Lsn;
+use std::sync::Arc;
 
 /// Takes the frames in their order.
 pub trait Replay {
+    /// The next segment was read into these bytes, which hold little but its frames and may be kept instead of copies;
+    /// `None` where they may not.
+    fn file(&mut self, _bytes: Option<&Arc<FileBytes>>) {}
+
     /// The frames that follow are of this segment; ids begin anew.
     fn segment(&mut self, segment: &Segment);
 
