@@ -16,6 +16,7 @@ mod null_disk;
 mod query;
 mod replay;
 mod scan;
+mod snapshot;
 
 use criterion::Criterion;
 use kymo::bench::workload;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     commit::bench(&mut criterion);
     busy::bench(&mut criterion);
     replay::bench(&mut criterion);
+    snapshot::bench(&mut criterion);
     history::bench(&mut criterion);
     scan::bench(&mut criterion);
     query::bench(&mut criterion);

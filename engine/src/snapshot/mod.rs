@@ -22,4 +22,4 @@ pub use crate::format::snapshot::{Identity, partition_of};
 pub use error::{Cause, Part, SnapshotError, WriteError};
 pub use merge::{Hide, Merge};
 pub use read::{Expected, HostRef, Snapshot, Stripe, Stripes};
-pub use write::{ColumnData, Finished, StripeData, Writer};
+pub use write::{ColumnData, Finished, Piece, PieceColumn, StripeData, Writer};

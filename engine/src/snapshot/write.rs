@@ -14,8 +14,9 @@ use std::sync::Arc;
 use zerocopy::little_endian::{I64, U32};
 use zerocopy::{Immutable, IntoBytes};
 
-/// Bytes that are collected before they go to the file: large enough that calls cost nothing, small enough to pace.
-const CHUNK: usize = 1 << 20;
+/// Bytes that are collected before they go to the file: large enough that calls cost nothing, small enough that they are
+/// in the cache when they are copied on.
+const CHUNK: usize = 64 << 10;
 
 /// One metric of a host over consecutive slots of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,16 +77,22 @@ pub struct Writer {
 }
 
 /// A [`StripeData`], borrowed.
-pub(super) struct Piece<'a> {
-    pub(super) metric: &'a str,
-    pub(super) run: Run,
-    pub(super) first_slot: u32,
-    pub(super) slots: u32,
-    pub(super) columns: Vec<PieceColumn<'a>>,
+#[derive(Clone, Debug)]
+pub struct Piece<'a> {
+    /// The name of the metric.
+    pub metric: &'a str,
+    /// The grid.
+    pub run: Run,
+    /// The slot that the columns begin with.
+    pub first_slot: u32,
+    /// The slots of each column.
+    pub slots: u32,
+    /// The columns, in any order.
+    pub columns: Vec<PieceColumn<'a>>,
 }
 
 /// (component, subcomponent), values.
-pub(super) type PieceColumn<'a> = ((&'a str, &'a str), &'a [f64]);
+pub type PieceColumn<'a> = ((&'a str, &'a str), &'a [f64]);
 
 impl Writer {
     /// Begins a snapshot in a new file.
@@ -126,18 +133,29 @@ impl Writer {
     pub fn host(&mut self, cluster: &str, host: &str, stripes: &mut [StripeData]) -> Result<u64, WriteError> {
         let before = self.written();
         stripes.sort_by(|a, b| (&a.metric, a.run).cmp(&(&b.metric, b.run)));
+        let pieces = stripes.iter().map(|stripe| Piece {
+            metric: &stripe.metric,
+            run: stripe.run,
+            first_slot: stripe.first_slot,
+            slots: stripe.slots,
+            columns: stripe.columns.iter().map(ColumnData::borrowed).collect(),
+        });
+        self.host_in_order(cluster, host, pieces)?;
+        Ok(self.written() - before)
+    }
+
+    /// As [`Writer::host`], of stripes that come in rising order of (metric, start, frequency).
+    pub fn host_in_order<'a>(
+        &mut self,
+        cluster: &str,
+        host: &str,
+        stripes: impl Iterator<Item = Piece<'a>>,
+    ) -> Result<(), WriteError> {
         self.begin_host(cluster, host)?;
         for stripe in stripes {
-            self.stripe(Piece {
-                metric: &stripe.metric,
-                run: stripe.run,
-                first_slot: stripe.first_slot,
-                slots: stripe.slots,
-                columns: stripe.columns.iter().map(ColumnData::borrowed).collect(),
-            })?;
+            self.stripe(stripe)?;
         }
-        self.end_host()?;
-        Ok(self.written() - before)
+        self.end_host()
     }
 
     /// Begins a host; its stripes follow, in rising order of (metric, start, frequency).
@@ -192,7 +210,7 @@ impl Writer {
             None => times,
         });
         encode::encode(&mut self.data, piece.columns.iter().map(|(_, values)| &values[present.clone()]));
-        let column_set = self.sets.id(&mut self.names, piece.columns.iter().map(|&(name, _)| name))?;
+        let column_set = self.sets.id(&mut self.names, metric, piece.columns.iter().map(|&(name, _)| name))?;
         self.out.pad(STRIPE_ALIGN);
         self.directory.push(StripeEntry {
             metric: self.names.id(metric)?,
@@ -346,6 +364,11 @@ struct Names {
 }
 
 impl Names {
+    /// The bytes of a name of ours.
+    fn get(&self, id: U32) -> Option<&[u8]> {
+        self.bytes.get(range_of(&self.ends, id))
+    }
+
     fn id(&mut self, name: &str) -> Result<U32, WriteError> {
         if let Some(&id) = self.ids.get(name) {
             return Ok(id);
@@ -364,10 +387,36 @@ struct ColumnSets {
     ids: HashMap<Box<[ColumnEntry]>, U32>,
     ends: Vec<U32>,
     columns: Vec<ColumnEntry>,
+    /// The set that a metric had last: hosts are alike.
+    last_of: HashMap<Box<str>, U32>,
 }
 
 impl ColumnSets {
     fn id<'a>(
+        &mut self,
+        names: &mut Names,
+        metric: &str,
+        columns: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Result<U32, WriteError> {
+        if let Some(&last) = self.last_of.get(metric)
+            && self.set(last).iter().map(|entry| (names.get(entry.component), names.get(entry.subcomponent))).eq(
+                columns
+                    .clone()
+                    .map(|(component, subcomponent)| (Some(component.as_bytes()), Some(subcomponent.as_bytes()))),
+            )
+        {
+            return Ok(last);
+        }
+        let id = self.find_or_add(names, columns)?;
+        self.last_of.insert(metric.into(), id);
+        Ok(id)
+    }
+
+    fn set(&self, id: U32) -> &[ColumnEntry] {
+        self.columns.get(range_of(&self.ends, id)).unwrap_or_default()
+    }
+
+    fn find_or_add<'a>(
         &mut self,
         names: &mut Names,
         columns: impl Iterator<Item = (&'a str, &'a str)>,
@@ -385,6 +434,13 @@ impl ColumnSets {
         self.ids.insert(set, id);
         Ok(id)
     }
+}
+
+/// Where the thing of a number is, by where each ends.
+fn range_of(ends: &[U32], id: U32) -> Range<usize> {
+    let end = |at: usize| ends.get(at).map_or(0, |end| end.get() as usize);
+    let at = id.get() as usize;
+    at.checked_sub(1).map_or(0, end)..end(at)
 }
 
 /// Where things begin, and where the last one ends.

@@ -6,7 +6,7 @@
 
 use super::Store;
 use super::layers::{Layers, Loaded, PARTITION};
-use super::transpose;
+use super::transpose::Transposer;
 use crate::format::manifest::{LiveSnapshot, Manifest};
 use crate::head::Host;
 use crate::model::Lsn;
@@ -93,6 +93,7 @@ struct SnapshotJob {
     hosts: Vec<Arc<Host>>,
     next: usize,
     writers: BTreeMap<i64, (PathBuf, Writer)>,
+    transposer: Transposer,
 }
 
 struct MergeJob {
@@ -165,7 +166,7 @@ impl Store {
         }
         let mut hosts = self.hosts.all();
         hosts.sort_unstable_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
-        Some(SnapshotJob { after, last, hosts, next: 0, writers: BTreeMap::new() })
+        Some(SnapshotJob { after, last, hosts, next: 0, writers: BTreeMap::new(), transposer: Transposer::default() })
     }
 
     fn snapshot_step(&self, mut job: Box<SnapshotJob>) -> Result<(Progress, Option<Job>), JobError> {
@@ -194,9 +195,10 @@ impl Store {
         if rows.is_empty() {
             return Ok(false);
         }
-        for (partition, mut stripes) in transpose::stripes(&rows, &layout, &self.layouts) {
-            let (after, last) = (Lsn(job.after.0 + 1), job.last);
-            let (path, writer) = match job.writers.entry(partition) {
+        let SnapshotJob { after, last, writers, transposer, .. } = job;
+        let (after, last) = (Lsn(after.0 + 1), *last);
+        transposer.stripes(&rows, &layout, &self.layouts, |partition, stripes| {
+            let (path, writer) = match writers.entry(partition) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let path = self.paths.snapshot(partition, after, last, 0);
@@ -208,9 +210,9 @@ impl Store {
                     entry.insert((path, writer))
                 }
             };
-            let wrote = writer.host(&host.cluster, &host.name, &mut stripes);
-            wrote.map_err(|source| JobError::Write { path: path.clone(), source })?;
-        }
+            let wrote = writer.host_in_order(&host.cluster, &host.name, stripes);
+            wrote.map_err(|source| JobError::Write { path: path.clone(), source })
+        })?;
         self.counters.snapshots.host();
         Ok(true)
     }
