@@ -6,15 +6,14 @@ use crate::compare::{Figure, compare};
 use crate::env::{scale, time};
 use crate::workload::Senders;
 use criterion::{Criterion, SamplingMode};
+use kymo::background::step_back;
 use kymo_engine::disk::{self, IoKind};
-use kymo_engine::store::{JobStats, Progress, Store};
+use kymo_engine::store::{JobStats, Pace, Progress, Store};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// The pause of the server between two hosts of a job.
-const PACE: Duration = Duration::from_micros(200);
 const WRITERS: u32 = 8;
 /// Bodies of each writer between two looks whether the jobs have ended.
 const BODIES: u64 = 25;
@@ -39,20 +38,25 @@ fn load(store: &Store, hosts: u32, minutes: std::ops::Range<u32>) {
 }
 
 /// Works on files until there are more of those that are counted, or nothing is left to do.
-fn work(store: &Store, now_or_never: bool, pace: Duration, count: fn(&JobStats) -> u64) {
+fn work(store: &Store, now_or_never: bool, mut pace: Option<Pace>, count: fn(&JobStats) -> u64) {
     let before = count(&store.stats().jobs);
-    while store.compact_step(now_or_never).expect("there is space") != Progress::Idle
-        && count(&store.stats().jobs) == before
-    {
-        thread::sleep(pace);
+    loop {
+        let mut progress = Progress::Idle;
+        let took = time(|| progress = store.compact_step(now_or_never).expect("there is space"));
+        if progress == Progress::Idle || count(&store.stats().jobs) > before {
+            return;
+        }
+        if let Some(pace) = &mut pace {
+            thread::sleep(pace.rest(store, took));
+        }
     }
 }
 
-fn take_snapshot(store: &Store, pace: Duration) {
+fn take_snapshot(store: &Store, pace: Option<Pace>) {
     work(store, true, pace, |jobs| jobs.snapshot_files);
 }
 
-fn merge(store: &Store, pace: Duration) {
+fn merge(store: &Store, pace: Option<Pace>) {
     work(store, false, pace, |jobs| jobs.merge_files);
 }
 
@@ -68,13 +72,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let mut bed = Bed::new(&disk);
         for file in 0..FILES {
             load(&bed.store, hosts, file * minutes..(file + 1) * minutes);
-            take_snapshot(&bed.store, Duration::ZERO);
+            take_snapshot(&bed.store, None);
         }
         load(&bed.store, hosts, FILES * minutes..(FILES + 4) * minutes);
         let store = Arc::clone(&bed.store);
         let jobs = thread::spawn(move || {
-            take_snapshot(&store, PACE);
-            merge(&store, PACE);
+            step_back();
+            take_snapshot(&store, Some(Pace::default()));
+            merge(&store, Some(Pace::default()));
         });
         let mut rounds: u32 = 0;
         let mut busy = Duration::ZERO;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod archive_place;
+pub mod background;
 pub mod bench;
 pub mod cli;
 mod client;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod diagnose;
 pub mod http;
 mod logging;
+mod machine;
 mod nats;
 mod nodes;
 mod privileges;

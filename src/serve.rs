@@ -18,7 +18,7 @@ use crate::store_engine::StoreEngine;
 use crate::systemd;
 use crate::tools::{self, Due, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
-use kymo_engine::env::{Env, System};
+use kymo_engine::env::Env;
 use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
 use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
 use std::io::{self, Write as _};
@@ -119,7 +119,7 @@ pub fn diagnose(options: &Diagnose) -> Result<(), ServeError> {
 /// `kymo salvage`.
 pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
     let (disk, _) = disk::open(disk::IoKind::Posix).map_err(ServeError::io("open the disk"))?;
-    let env: Arc<dyn Env> = Arc::new(System::default());
+    let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let options = Options::new(directory, kymo_engine::model::Metrics::default());
     let report = store::salvage(&disk, &env, &options, confirmed)?;
     let mut lines = vec![format!("{} samples in {} rows can be read", report.samples, report.rows)];
@@ -162,7 +162,7 @@ pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), Serve
     }
     // What root writes into a store the server could not read.
     become_user(&config)?;
-    let env: Arc<dyn Env> = Arc::new(System::default());
+    let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let store = open(&config, &env)?;
     tools::cleanup(&store, &config, due, as_json)?;
     store.close()?;
@@ -218,7 +218,7 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     let addr = &config.main.addr;
     let listener = TcpListener::bind(addr).await.map_err(ServeError::io(format!("listen on {addr}")))?;
     let local = listener.local_addr().map_err(ServeError::io(format!("listen on {addr}")))?;
-    let env: Arc<dyn Env> = Arc::new(System::default());
+    let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::io("wait for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::io("wait for signals"))?;
     let hangup = signal(SignalKind::hangup()).map_err(ServeError::io("wait for signals"))?;

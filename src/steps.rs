@@ -1,7 +1,9 @@
 //! The threads that run the store's steps: commits, the work on files, and what is looked at now and then.
 
+use crate::background::step_back;
 use crate::nodes::{NodeProvider, UsedNodes};
-use kymo_engine::store::{Progress, Store, Unavailable};
+use kymo_engine::env::{Env, System};
+use kymo_engine::store::{Pace, Progress, Store, Unavailable};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +21,6 @@ pub(crate) struct Steps {
 
 /// How long a step waits before it looks again whether it shall stop.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Pause between two hosts of a snapshot or merge.
-const PACE: Duration = Duration::from_micros(200);
 /// Pause after a job on files has failed.
 const BACK_OFF: Duration = Duration::from_secs(5);
 /// Pause after days were not archived.
@@ -52,6 +52,7 @@ impl Steps {
         let background = {
             let (store, stop) = (Arc::clone(store), Arc::clone(&stop));
             move || {
+                step_back();
                 let mut background = Background::new(retention);
                 while !stop.load(Ordering::Acquire) {
                     background.round(&store);
@@ -185,6 +186,7 @@ impl Retention {
 
 /// Works now and then: each round says how long to wait for the next.
 fn while_running(stop: &AtomicBool, mut round: impl FnMut() -> Duration) {
+    step_back();
     let mut wait = PATIENCE;
     let mut waited = Duration::ZERO;
     while !stop.load(Ordering::Acquire) {
@@ -200,11 +202,13 @@ fn while_running(stop: &AtomicBool, mut round: impl FnMut() -> Duration) {
 /// Archives what is due; how long to wait before the next look.
 fn archive(store: &Store, stop: &AtomicBool) -> Duration {
     let mut has_worked = false;
+    let (mut pace, clock) = (Pace::default(), System::default());
     while !stop.load(Ordering::Acquire) {
+        let begun = clock.monotonic();
         match store.archive_step() {
             Ok(Progress::Done) => {
                 has_worked = true;
-                thread::sleep(PACE);
+                thread::sleep(pace.rest(store, clock.monotonic().saturating_sub(begun)));
             }
             Ok(_) => break,
             Err(why) => {
@@ -221,10 +225,11 @@ fn archive(store: &Store, stop: &AtomicBool) -> Duration {
 
 /// Runs the work on files while there is some; how long to wait before the next look.
 fn compact(store: &Store, stop: &AtomicBool) -> Duration {
+    let (mut pace, clock) = (Pace::default(), System::default());
     while !stop.load(Ordering::Acquire) {
+        let begun = clock.monotonic();
         match store.compact_step(false) {
-            // A pause a host: the device belongs to the commits first.
-            Ok(Progress::Done) => thread::sleep(PACE),
+            Ok(Progress::Done) => thread::sleep(pace.rest(store, clock.monotonic().saturating_sub(begun))),
             Ok(_) => return PATIENCE,
             Err(why) => {
                 warn!(%why, "work on snapshots failed and is tried again; nothing is lost by it");

@@ -18,9 +18,9 @@ use super::log::{Device, Log};
 use super::stream::Stream;
 use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, held_by, invalid, map};
 
-/// Zeros and streamed files are written in pieces of this many bytes, one at a time: large enough for the bandwidth of
-/// the device, small enough that a log sync never waits behind a full queue.
-const PIECE_LEN: usize = 1 << 20;
+/// Zeros and streamed files are written in pieces of this many bytes, one at a time: large enough for most of the
+/// bandwidth of the device, small enough that a log sync does not wait long behind one.
+const PIECE_LEN: usize = 256 << 10;
 
 /// A lock is tried this often, this far apart: a predecessor that is being killed may have a write in flight.
 const LOCK_TRIES: u32 = 20;

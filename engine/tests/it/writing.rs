@@ -271,3 +271,30 @@ fn what_is_freed_stays_away_and_what_comes_later_stays() {
     assert_eq!(values(&store, "n2", "core0"), [(at(-600), 3.0)]);
     check_always(&world, store, "n1", "", &[(at(-600), 4.0), (at(0), 2.0)]);
 }
+
+#[test]
+fn segments_that_are_read_at_the_same_time_give_what_they_give_one_after_the_other() {
+    let world = World::new(1);
+    let store = world.store();
+    // Large frames and small ones, over some segments.
+    let cores = |count: usize| -> Vec<String> { (0..count).map(|core| format!("core{core}")).collect() };
+    for turn in 0..120 {
+        let cores = cores(if turn % 3 == 0 { 2 } else { 1500 });
+        let lines: String = cores.iter().map(|core| line(("n1", "load", core), at(turn % 50), 0.5)).collect();
+        put_all(&store, &lines);
+        store.prepare_step().unwrap();
+    }
+    drop(store);
+    let copies = [1, 2, 3, 9].map(|width| {
+        let copy = world.copy(7);
+        world.clock.set_width(width);
+        let (store, report) = copy.open().unwrap();
+        assert!(report.segments > 1, "{report:?}");
+        let told = (report.segments, report.rows, report.samples, report.bytes, report.next_lsn);
+        let series =
+            ["core0", "core1", "core1499"].map(|core| read(&store, ("c", "n1", "load", core), (at(0), at(60))));
+        (told, series)
+    });
+    assert!(copies.iter().all(|copy| *copy == copies[0]));
+    assert_eq!(copies[0].0.2, 80 * 1500 + 40 * 2);
+}

@@ -8,7 +8,7 @@ pub(crate) use model::{Content, Model, Sample};
 
 use kymo_engine::disk::Disk;
 use kymo_engine::disk::sim::SimDisk;
-use kymo_engine::env::Env;
+use kymo_engine::env::{Env, Parallel};
 use kymo_engine::error::{OpenError, Unavailable};
 use kymo_engine::model::{Aggregation, Lsn, Metric, Metrics, Query, Request};
 use kymo_engine::paths::Paths;
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// When a world begins, in unix seconds: a whole minute.
@@ -33,6 +33,8 @@ pub(crate) const DIRECTORY: &str = "/data";
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: AtomicI64,
+    /// Pieces of work that are done at a time.
+    width: AtomicUsize,
     monotonic_millis: AtomicU64,
     ids: AtomicU8,
 }
@@ -49,9 +51,30 @@ impl Env for Clock {
     fn unique(&self) -> [u8; 16] {
         [self.ids.fetch_add(1, Ordering::Relaxed); 16]
     }
+
+    fn parallel(&self) -> &dyn Parallel {
+        self
+    }
+}
+
+impl Parallel for Clock {
+    fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
+    }
+
+    fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+        assert!(pieces <= self.width());
+        // The last one first: whoever relies on an order is found out.
+        std::thread::scope(|scope| (0..pieces).rev().for_each(|at| drop(scope.spawn(move || piece(at)))));
+    }
 }
 
 impl Clock {
+    /// Lets pieces of work be done at the same time from now on.
+    pub(crate) fn set_width(&self, width: usize) {
+        self.width.store(width, Ordering::Relaxed);
+    }
+
     /// Lets seconds pass, on both clocks.
     pub(crate) fn pass(&self, seconds: i64) {
         self.now.fetch_add(seconds, Ordering::Relaxed);
@@ -83,7 +106,12 @@ impl World {
         let mut options = Options::new(DIRECTORY, metrics(&["load", "power"]));
         options.segment_len = kymo_engine::wal::SEGMENT_LEN_MIN;
         "the test".clone_into(&mut options.owner);
-        let clock = Clock { now: AtomicI64::new(START), monotonic_millis: AtomicU64::new(0), ids: AtomicU8::new(1) };
+        let clock = Clock {
+            now: AtomicI64::new(START),
+            width: AtomicUsize::new(1),
+            monotonic_millis: AtomicU64::new(0),
+            ids: AtomicU8::new(1),
+        };
         Self { disk: SimDisk::new(seed), clock: Arc::new(clock), options }
     }
 
