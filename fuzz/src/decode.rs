@@ -1,5 +1,6 @@
 //! Line protocol.
 
+use crate::senders::Senders;
 use kymo_engine::decode::{self, Context, Limits, LineError, Point, Reason, Scratch, Sink};
 use kymo_engine::model::{Aggregation, Metric, MetricId, Metrics};
 use std::sync::LazyLock;
@@ -64,6 +65,15 @@ fn verdicts(body: &[u8], context: &Context<'_>, scratch: &mut Scratch) -> Vec<Ve
     sink.verdicts
 }
 
+/// The same with senders whose earlier bodies are remembered.
+fn remembered(body: &[u8], context: &Context<'_>, senders: &mut Senders) -> Vec<Verdict> {
+    let mut sink = Collect { limits: context.limits, verdicts: Vec::new(), points: 0 };
+    let decoded = senders.decode(body, &METRICS, context, &mut sink);
+    assert_eq!(decoded.points, sink.points, "points are counted as they are handed on, known or not");
+    assert!(decoded.repeated <= decoded.points, "a line that is known is good");
+    sink.verdicts
+}
+
 /// Whether a line is neither blank nor a comment. Spaces alone are blank; other white space is a line that is refused.
 fn says_something(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -73,7 +83,8 @@ fn says_something(line: &[u8]) -> bool {
 /// A body of line protocol behind three bytes: options, and where the body is cut.
 ///
 /// Each line has one verdict; values are finite and names within the limits; a body that was cut anywhere gives a prefix
-/// of what the whole body gives; what was decoded before makes no difference.
+/// of what the whole body gives; what was decoded before makes no difference, and neither does it whether lines are read or
+/// known from what their senders sent before, also to another default cluster.
 ///
 /// # Panics
 ///
@@ -90,4 +101,19 @@ pub fn decode(data: &[u8]) {
     let cut = usize::from(u16::from_le_bytes([cut_low, cut_high])) % (body.len() + 1);
     let part = verdicts(&body[..cut], &Context { complete: false, ..context }, &mut Scratch::default());
     assert!(whole.starts_with(&part), "a body cut at {cut} gives a prefix:\n{part:#?}\nof\n{whole:#?}");
+    let mut senders = Senders::new(&METRICS);
+    let other = Context { default_cluster: "beta", ..context };
+    let of_other = verdicts(body, &other, &mut scratch);
+    for _ in 0..2 {
+        assert_eq!(remembered(body, &context, &mut senders), whole, "known lines say what read ones say");
+        assert_eq!(remembered(body, &other, &mut senders), of_other, "and so they do elsewhere");
+    }
+    let behind = body.get(cut..).unwrap_or_default();
+    assert_eq!(
+        remembered(behind, &context, &mut senders),
+        verdicts(behind, &context, &mut scratch),
+        "from any place on"
+    );
+    let cut_context = Context { complete: false, ..context };
+    assert_eq!(remembered(&body[..cut], &cut_context, &mut senders), part, "and up to any place");
 }

@@ -15,6 +15,7 @@ mod query;
 mod repair;
 pub mod samples;
 mod segment;
+mod senders;
 mod snapshot;
 
 pub use config::config;

@@ -24,6 +24,11 @@ impl<'a> Token<'a> {
         buffer
     }
 
+    /// Whether it has an escape, so that its name is not what stands in the line.
+    pub(super) fn is_escaped(self) -> bool {
+        self.escaped
+    }
+
     fn push_to(self, buffer: &mut String) {
         let mut chars = self.text.chars().peekable();
         while let Some(char) = chars.next() {

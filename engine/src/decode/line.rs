@@ -6,6 +6,10 @@ use super::names::{Names, Scratch};
 use super::number::{self, NumberError};
 use super::{Context, Point, line_end, skip, time};
 use crate::model::Metrics;
+use crate::names::Spelling;
+
+/// A good line: its point, and how it is spelled, if such a line can be known by that.
+pub(super) type Parsed<'a> = (Point<'a>, Option<Spelling<'a>>);
 
 /// Parses the line that starts `rest` and ends at `end`; `None` is a blank line or a comment. The line number of the
 /// point is left to the caller.
@@ -15,7 +19,7 @@ pub(super) fn parse<'a>(
     metrics: &Metrics,
     context: &Context<'a>,
     scratch: &'a mut Scratch,
-) -> Result<Option<Point<'a>>, Refusal<'a>> {
+) -> Result<Option<Parsed<'a>>, Refusal<'a>> {
     let line = rest.get(..end).unwrap_or(rest);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(start) = line.iter().position(|&byte| byte != b' ').filter(|&start| line.get(start) != Some(&b'#')) else {
@@ -39,26 +43,41 @@ pub(super) fn parse<'a>(
         .map_err(|at| at.refuse(metric_name, ""))?;
     let refuse = |at: At<'a>| at.refuse(metric_name, names.host);
     names.check(context).map_err(|fault| refuse(cursor.fault(fault)))?;
-    let value = fields(&mut cursor, rest).map_err(refuse)?;
-    let time = timestamp(&mut cursor).map_err(refuse)?;
+    let (value, value_pos) = fields(&mut cursor, rest).map_err(refuse)?;
+    cursor.skip_spaces();
+    let time =
+        timestamp(cursor.rest()).map_err(|text| refuse(cursor.fault(Fault::Timestamp { text: Quoted(text) })))?;
 
-    let Names { cluster, host, component, subcomponent } = names;
-    Ok(Some(Point { line: 0, metric, cluster, host, component, subcomponent, time, value }))
+    let spelling = value_pos.and_then(|pos| spelling(line, &names, pos));
+    let Names { cluster, host, component, subcomponent, .. } = names;
+    Ok(Some((Point { line: 0, metric, cluster, host, component, subcomponent, time, value }, spelling)))
 }
 
-/// Reads all fields and gives the last of them.
-fn fields<'a>(cursor: &mut Cursor<'a>, rest: &'a [u8]) -> Result<f64, At<'a>> {
+/// What stands around the name of the host in a line whose value is at `value_pos`.
+fn spelling<'a>(line: &'a [u8], names: &Names<'a>, value_pos: usize) -> Option<Spelling<'a>> {
+    let host_end = names.host_end?;
+    Some(Spelling {
+        front: line.get(..host_end.checked_sub(names.host.len())?)?,
+        back: line.get(host_end..value_pos)?,
+        by_default: !names.has_cluster,
+    })
+}
+
+/// Reads all fields and gives the last of them, and where it is if it is the only one.
+fn fields<'a>(cursor: &mut Cursor<'a>, rest: &'a [u8]) -> Result<(f64, Option<usize>), At<'a>> {
+    let mut is_only = true;
     loop {
-        let value = field(cursor, rest)?;
+        let (value, pos) = field(cursor, rest)?;
         if cursor.peek() != Some(b',') {
-            return Ok(value);
+            return Ok((value, Some(pos).filter(|_| is_only)));
         }
+        is_only = false;
         cursor.bump();
     }
 }
 
-/// The value of the next field. The whole field is read before its key is looked at, as the predecessor does.
-fn field<'a>(cursor: &mut Cursor<'a>, rest: &'a [u8]) -> Result<f64, At<'a>> {
+/// The value of the next field and where it is. The whole field is read before its key is looked at, as the predecessor does.
+fn field<'a>(cursor: &mut Cursor<'a>, rest: &'a [u8]) -> Result<(f64, usize), At<'a>> {
     let key_pos = cursor.pos();
     let key = cursor.field_key()?;
     let pos = cursor.pos();
@@ -85,7 +104,7 @@ fn field<'a>(cursor: &mut Cursor<'a>, rest: &'a [u8]) -> Result<f64, At<'a>> {
     if is_well_formed && key != "value" {
         return Err(At::new(key_pos, Fault::FieldKey { key: Quoted(key.as_bytes()) }));
     }
-    value
+    value.map(|value| (value, pos))
 }
 
 #[cold]
@@ -116,15 +135,14 @@ fn string_fault<'a>(rest: &'a [u8], pos: usize, key: &'a str, key_pos: usize) ->
     }
 }
 
-/// The time behind the fields, if there is one.
-fn timestamp<'a>(cursor: &mut Cursor<'a>) -> Result<Option<i64>, At<'a>> {
-    cursor.skip_spaces();
-    let mut text = cursor.rest();
+/// The time behind the fields and their spaces, if there is one; what stands there, if that is none.
+pub(super) fn timestamp(text: &[u8]) -> Result<Option<i64>, &[u8]> {
+    let mut text = text;
     while let Some(shorter) = text.strip_suffix(b" ") {
         text = shorter;
     }
     if text.is_empty() {
         return Ok(None);
     }
-    time::parse(text).map(Some).ok_or_else(|| cursor.fault(Fault::Timestamp { text: Quoted(text) }))
+    time::parse(text).map(Some).ok_or(text)
 }

@@ -16,6 +16,7 @@ mod error;
 mod line;
 mod names;
 mod number;
+mod repeat;
 mod skip;
 mod time;
 
@@ -30,6 +31,9 @@ use crate::model::{MetricId, Metrics};
 
 pub use error::{LineError, Reason};
 pub use names::Scratch;
+pub use repeat::{Recall, Recaller, Repeated};
+
+use repeat::{Forgetful, Repeats};
 
 /// What a good line says. The names are borrowed from the body or from the scratch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +100,8 @@ pub struct Decoded {
     pub points: u64,
     /// Lines that were refused.
     pub refused: u64,
+    /// The points of lines that were known; the others were read the long way.
+    pub repeated: u64,
 }
 
 impl Decoded {
@@ -105,7 +111,7 @@ impl Decoded {
     }
 }
 
-/// Decodes a body of lines and gives every line to `sink`.
+/// Decodes a body of lines and gives every line to `sink`. Each line is read the long way.
 pub fn decode(
     body: &[u8],
     metrics: &Metrics,
@@ -113,16 +119,38 @@ pub fn decode(
     scratch: &mut Scratch,
     sink: &mut impl Sink,
 ) -> Decoded {
+    decode_repeats(body, metrics, context, scratch, &mut Forgetful(sink))
+}
+
+/// The same for senders that repeat themselves: a line that `sink` recalls is not read again, but for its value and time.
+/// Apart from that, every line gives the same.
+///
+/// What is recalled must come from points of bodies that were decoded with the same metrics and limits.
+pub fn decode_repeats(
+    body: &[u8],
+    metrics: &Metrics,
+    context: &Context<'_>,
+    scratch: &mut Scratch,
+    sink: &mut impl Recaller,
+) -> Decoded {
     let mut decoded = Decoded::default();
     let mut number = 1_u32;
     let mut rest = if context.complete { body } else { whole_lines(body) };
+    let mut repeats = Repeats::new(context.limits.line_bytes);
     while !rest.is_empty() {
+        if let Some((point, length)) = repeats.read(rest, number) {
+            decoded.repeated = decoded.repeated.saturating_add(1);
+            sink.repeated(point);
+            rest = rest.get(length..).unwrap_or_default();
+            number = number.saturating_add(1);
+            continue;
+        }
         let mut end = line_end(rest);
         match line::parse(rest, end, metrics, context, scratch) {
             Ok(None) => {}
-            Ok(Some(point)) => {
+            Ok(Some((point, spelling))) => {
                 decoded.points = decoded.points.saturating_add(1);
-                sink.point(Point { line: number, ..point });
+                repeats.recall(sink.point(Point { line: number, ..point }, spelling));
             }
             Err(refusal) => {
                 let extent = skip::extent(rest, end);
@@ -140,6 +168,7 @@ pub fn decode(
         rest = rest.get(end.saturating_add(1)..).unwrap_or_default();
         number = number.saturating_add(1);
     }
+    decoded.points = decoded.points.saturating_add(decoded.repeated);
     decoded
 }
 

@@ -27,6 +27,10 @@ pub(super) struct Names<'a> {
     pub(super) host: &'a str,
     pub(super) component: &'a str,
     pub(super) subcomponent: &'a str,
+    /// Where the name of the host ends in the line, if it stands there as it is.
+    pub(super) host_end: Option<usize>,
+    /// Whether there is a tag with the cluster.
+    pub(super) has_cluster: bool,
 }
 
 impl<'a> Names<'a> {
@@ -39,12 +43,15 @@ impl<'a> Names<'a> {
         let NameScratch { cluster, host, component, subcomponent, part } = scratch;
         component.clear();
         subcomponent.clear();
-        let (mut cluster_tag, mut host_tag) = (None, None);
+        let (mut cluster_tag, mut host_tag, mut host_end) = (None, None, 0);
         let (mut is_node, mut has_type) = (false, false);
         while let Some((key, value)) = cursor.tag()? {
             match key {
                 "cluster" => cluster_tag = Some(value),
-                "hostname" | "host" => host_tag = Some(value),
+                "hostname" | "host" => {
+                    host_tag = Some(value);
+                    host_end = cursor.pos();
+                }
                 "type" if value.text == "node" => is_node = true,
                 // The type is put in front wherever it stands, a second one in front of the first.
                 "type" => {
@@ -63,11 +70,15 @@ impl<'a> Names<'a> {
         if component.is_empty() {
             subcomponent.clear();
         }
+        let host_end = host_tag.filter(|tag| !tag.is_escaped()).map(|_| host_end);
+        let has_cluster = cluster_tag.is_some();
         Ok(Self {
             cluster: cluster_tag.map_or(default_cluster, |tag: Token<'a>| tag.unescape(cluster)),
             host: host_tag.map_or("", |tag: Token<'a>| tag.unescape(host)),
             component,
             subcomponent,
+            host_end,
+            has_cluster,
         })
     }
 

@@ -13,13 +13,85 @@ pub(super) enum NumberError {
     Spelling,
 }
 
+/// Powers of ten that a double holds exactly.
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
+];
+/// Integers up to this one are doubles exactly.
+const MANTISSA_MAX: u64 = 1 << 53;
+/// As many digits fit into 64 bits in any case.
+const DIGITS_MAX: usize = 19;
+
 const FLOAT: NumberError = NumberError::Malformed("invalid float value syntax");
 const INTEGER: NumberError = NumberError::Malformed("invalid integer value syntax");
 const UNSIGNED: NumberError = NumberError::Malformed("invalid unsigned integer value syntax");
 
+/// The number that starts `bytes`, and its length. `None` if there is none that [`parse`] takes: it ends where a value of
+/// the line protocol ends.
+#[inline]
+pub(super) fn leading(bytes: &[u8]) -> Option<(f64, usize)> {
+    match decimal(bytes) {
+        Some((value, length)) if matches!(bytes.get(length), None | Some(b' ' | b'\n')) => Some((value, length)),
+        _ => leading_any(bytes),
+    }
+}
+
+#[cold]
+fn leading_any(bytes: &[u8]) -> Option<(f64, usize)> {
+    let ends = |byte: &u8| matches!(byte, b',' | b' ' | b'\r' | b'\n');
+    let text = bytes.get(..bytes.iter().position(ends).unwrap_or(bytes.len()))?;
+    let is_number = matches!(text.first()?, b'-' | b'.' | b'0'..=b'9');
+    parse(text).ok().filter(|_| is_number).map(|value| (value, text.len()))
+}
+
+/// A decimal number without an exponent at the start of `bytes`, and its length, if one step gives its value.
+///
+/// The digits make an integer and the point a power of ten. Where a double holds both exactly, their quotient is
+/// rounded once, and so correctly (Clinger 1990).
+#[inline]
+#[expect(clippy::cast_precision_loss, reason = "the integer is at most 2^53")]
+fn decimal(bytes: &[u8]) -> Option<(f64, usize)> {
+    let start = usize::from(bytes.first() == Some(&b'-'));
+    let mut mantissa = 0_u64;
+    let mut at = start;
+    while let Some(digit) = digit(bytes, at) {
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(digit);
+        at = at.wrapping_add(1);
+    }
+    let mut digits = at.wrapping_sub(start);
+    let mut decimals = 0;
+    if bytes.get(at) == Some(&b'.') {
+        at = at.wrapping_add(1);
+        let first = at;
+        while let Some(digit) = digit(bytes, at) {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(digit);
+            at = at.wrapping_add(1);
+        }
+        decimals = at.wrapping_sub(first);
+        digits = digits.wrapping_add(decimals);
+    }
+    if digits == 0 || digits > DIGITS_MAX || mantissa > MANTISSA_MAX {
+        return None;
+    }
+    let value = mantissa as f64 / POWERS.get(decimals)?;
+    Some((if start == 0 { value } else { -value }, at))
+}
+
+#[inline]
+fn digit(bytes: &[u8], at: usize) -> Option<u64> {
+    let digit = bytes.get(at)?.wrapping_sub(b'0');
+    (digit < 10).then_some(u64::from(digit))
+}
+
 /// The value of a text that starts with a digit, `-` or `.`.
 #[expect(clippy::cast_precision_loss, reason = "a sample is a double; an integer becomes the nearest one")]
 pub(super) fn parse(text: &[u8]) -> Result<f64, NumberError> {
+    if let Some((value, length)) = decimal(text)
+        && length == text.len()
+    {
+        return Ok(value);
+    }
     let text = str::from_utf8(text).map_err(|_| FLOAT)?;
     if let Some(digits) = text.strip_suffix('i') {
         digits.parse().map(|value: i64| value as f64).map_err(|error| integer_error(&error, INTEGER))
@@ -89,6 +161,30 @@ fn is_spelled_otherwise(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The short way gives what the standard library gives, for the decimals that people and programs write.
+        #[test]
+        fn short_decimals_are_what_the_standard_library_says(text in "-?[0-9]{0,20}\\.?[0-9]{0,24}") {
+            if let Some((value, length)) = decimal(text.as_bytes()) {
+                let expected: f64 = text[..length].parse().unwrap();
+                prop_assert_eq!(value.to_bits(), expected.to_bits());
+            }
+            let is_number = text.bytes().any(|byte| byte.is_ascii_digit());
+            prop_assert_eq!(leading(text.as_bytes()).map(|(_, length)| length), is_number.then_some(text.len()));
+        }
+
+        #[test]
+        fn a_number_in_a_line_is_the_number_alone(text in "-?[0-9.]{0,8}(e[-+]?[0-9]{1,3})?[iu]?", behind in "[ ,\r\n][0-9]") {
+            let alone = parse(text.as_bytes()).ok().filter(|_| !text.is_empty() && !text.starts_with('e'));
+            let line = format!("{text}{behind}");
+            let found = leading(line.as_bytes());
+            if !text.starts_with(['i', 'u', 'e']) {
+                prop_assert_eq!(found, alone.map(|value| (value, text.len())));
+            }
+        }
+    }
 
     #[test]
     fn floats_are_exact() {

@@ -31,13 +31,13 @@ const METRICS: [&str; 17] = [
     "lfs_rd",
 ];
 
-fn metrics() -> Metrics {
+pub(super) fn metrics() -> Metrics {
     let metric = |name: &str| Metric { name: name.into(), frequency: 60, aggregation: Aggregation::Sum };
     Metrics::new(METRICS.into_iter().chain(["a b,c", "m"]).map(metric).collect()).unwrap()
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Refused {
+pub(super) struct Refused {
     line: u32,
     reason: Reason,
     metric: String,
@@ -45,8 +45,8 @@ struct Refused {
     text: String,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Seen {
     points: Vec<Owned>,
     refused: Vec<Refused>,
     /// Both in their order.
@@ -416,11 +416,11 @@ fn many_open_strings_take_no_more_than_linear_time() {
     see("m\\ ".repeat(200_000));
 }
 
-fn name() -> impl Strategy<Value = String> {
+pub(super) fn name() -> impl Strategy<Value = String> {
     prop_oneof![6 => "[a-c]{1,3}", 1 => Just("node".to_owned()), 1 => "[a-c./\\\\]{1,3}", 1 => "(\\\\ |\\\\,|\\\\=|ü|\"){1,3}", 1 => "[a-z]{7,10}"]
 }
 
-fn number() -> impl Strategy<Value = String> {
+pub(super) fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => any::<f64>().prop_map(|value| format!("{value:?}")),
         2 => (-1_000_000_i32..1_000_000).prop_map(|value| format!("{}", f64::from(value) / 1000.0)),
@@ -457,18 +457,26 @@ fn line() -> impl Strategy<Value = String> {
 
 /// A body, and changes to it: at a place, take some bytes away and put some in.
 fn mutated_body() -> impl Strategy<Value = Vec<u8>> {
+    (prop::collection::vec(line(), 0..6), mutate())
+        .prop_map(|(lines, changes)| changed(lines.join("\n").into_bytes(), changes))
+}
+
+/// At a place, take some bytes away and put some in.
+type Change = (prop::sample::Index, usize, Vec<u8>);
+
+pub(super) fn mutate() -> impl Strategy<Value = Vec<Change>> {
     let byte =
         prop_oneof![8 => prop::sample::select(b"\\\",= \n\r\t#x1i.e-_\0\x7f\xff\xc3".to_vec()), 1 => any::<u8>()];
-    let change = (any::<prop::sample::Index>(), 0..3_usize, prop::collection::vec(byte, 0..3));
-    (prop::collection::vec(line(), 0..6), prop::collection::vec(change, 0..4)).prop_map(|(lines, changes)| {
-        let mut body = lines.join("\n").into_bytes();
-        for (place, taken, put) in changes {
-            let start = place.index(body.len() + 1);
-            let end = body.len().min(start + taken);
-            body.splice(start..end, put);
-        }
-        body
-    })
+    prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, prop::collection::vec(byte, 0..3)), 0..4)
+}
+
+pub(super) fn changed(mut body: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
+    for (place, taken, put) in changes {
+        let start = place.index(body.len() + 1);
+        let end = body.len().min(start + taken);
+        body.splice(start..end, put);
+    }
+    body
 }
 
 proptest! {
