@@ -211,6 +211,8 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
     metric("kymo_newest_sample_timestamp_seconds", "gauge", help, newest)?;
     metric("kymo_rows_total", "counter", "Rows that were made durable.", number(stats.rows))?;
     metric("kymo_samples_total", "counter", "Samples that were accepted.", number(stats.samples))?;
+    let help = "Good lines that were known but for value and time.";
+    metric("kymo_lines_repeated_total", "counter", help, number(stats.repeated))?;
     metric(
         "kymo_recorded_losses",
         "gauge",
@@ -242,6 +244,10 @@ fn write_metrics(text: &mut String, store: &Store, provider_failures: u64) -> st
         let (reason, metric, host) = (refusal.reason, label(&refusal.metric), label(&refusal.host_prefix));
         writeln!(text, "{name}{{reason=\"{reason}\",metric=\"{metric}\",host_prefix=\"{host}\"}} {}", refusal.count)?;
     }
+    write_infos(text, &stats)
+}
+
+fn write_infos(text: &mut String, stats: &store::Stats) -> std::fmt::Result {
     let name = "kymo_build_info";
     writeln!(text, "# HELP {name} The version that runs.\n# TYPE {name} gauge")?;
     writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;

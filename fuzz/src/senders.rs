@@ -26,7 +26,7 @@ struct Sender {
 struct Lines<'a, S> {
     senders: &'a mut Senders,
     sink: &'a mut S,
-    default_cluster: &'a str,
+    context: Context<'a>,
     current: (Arc<str>, Arc<str>),
 }
 
@@ -45,8 +45,7 @@ impl Senders {
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Decoded {
-        let default_cluster = context.default_cluster;
-        let mut lines = Lines { senders: self, sink, default_cluster, current: ("".into(), "".into()) };
+        let mut lines = Lines { senders: self, sink, context: *context, current: ("".into(), "".into()) };
         let decoded = decode_repeats(body, metrics, context, &mut Scratch::default(), &mut lines);
         let Self { templates, of_host, .. } = self;
         for ((cluster, _), Sender { layout, template, learned, last }) in of_host {
@@ -84,7 +83,7 @@ impl<S: Sink> Recaller for Lines<'_, S> {
             sender.learned.push(&spelling, metric, ordinal, before);
         }
         let template = Arc::clone(sender.template.as_ref()?);
-        Recall::new(template, Arc::clone(&self.current.1), known.map_or(0, |at| at + 1), self.default_cluster)
+        Recall::new(template, Arc::clone(&self.current.1), known.map_or(0, |at| at + 1), &self.context)
     }
 
     fn repeated(&mut self, point: Repeated) {

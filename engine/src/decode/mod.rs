@@ -125,7 +125,7 @@ pub fn decode(
 /// The same for senders that repeat themselves: a line that `sink` recalls is not read again, but for its value and time.
 /// Apart from that, every line gives the same.
 ///
-/// What is recalled must come from points of bodies that were decoded with the same metrics and limits.
+/// What is recalled must come from points of bodies that were decoded with these metrics, or with some of them.
 pub fn decode_repeats(
     body: &[u8],
     metrics: &Metrics,

@@ -8,7 +8,7 @@
 mod tests;
 
 use super::number;
-use super::{LineError, Point, Sink, line};
+use super::{Context, LineError, Point, Sink, line};
 use crate::model::MetricId;
 use crate::names::{Entry, Spelling, Template, is_plain};
 use memchr::memchr;
@@ -73,10 +73,13 @@ pub struct Recall {
 const AHEAD: u32 = 3;
 
 impl Recall {
-    /// Lines of a host like those of a template from the entry `next` on, in a body with this default cluster. `None`
-    /// if the name of the host does not stand in a line as it is.
-    pub fn new(template: Arc<Template>, host: Arc<str>, next: u32, default_cluster: &str) -> Option<Self> {
-        if !is_plain(&host) {
+    /// Lines of a host like those of a template from the entry `next` on. `None` if the name of the host does not stand
+    /// in a line as it is, or if a name in the template is longer than the limits are now.
+    pub fn new(template: Arc<Template>, host: Arc<str>, next: u32, context: &Context<'_>) -> Option<Self> {
+        let Context { default_cluster, limits, .. } = *context;
+        let is_short = template.cluster().len().max(host.len()) <= limits.name_bytes
+            && template.component_len_max() <= limits.component_bytes;
+        if !is_short || !is_plain(&host) {
             return None;
         }
         let by_default = template.cluster() == default_cluster;

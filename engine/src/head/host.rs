@@ -4,7 +4,7 @@ use super::runs::RunTable;
 use crate::disk::{BLOCK, FileBytes};
 use crate::format::frame::{RecordHeader, Row};
 use crate::model::Lsn;
-use crate::names::Layout;
+use crate::names::{Layout, Sender};
 use crate::slot::Run;
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -32,6 +32,8 @@ pub struct HostState {
     pub layout: Arc<Layout>,
     /// What new samples are placed by.
     pub runs: RunTable,
+    /// How its lines are spelled.
+    pub sender: Sender,
     rows: Vec<HeadRow>,
     /// Whether the runs that snapshots hold are in `runs`.
     pub seeded: bool,
@@ -155,7 +157,7 @@ impl SlotRun {
 
 impl HostState {
     pub(super) fn new(layout: Arc<Layout>) -> Self {
-        Self { layout, runs: RunTable::default(), rows: Vec::new(), seeded: false }
+        Self { layout, runs: RunTable::default(), sender: Sender::default(), rows: Vec::new(), seeded: false }
     }
 
     /// Links a durable row. Rows come in LSN order.

@@ -9,4 +9,4 @@ mod runs;
 
 pub use host::{HeadRow, Host, HostState, RowsFrame, SlotRun};
 pub use registry::Hosts;
-pub use runs::RunTable;
+pub use runs::{Placed, RunTable};

@@ -14,10 +14,25 @@ struct Node {
     older: u32,
 }
 
+/// Where a sample was placed: most that come with it go there as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// The run.
+    pub run: Run,
+    /// The slot of it.
+    pub slot: u32,
+    time: i64,
+    frequency: u32,
+    /// The newest node of the series, which says all of its history.
+    newest: u32,
+}
+
 /// The runs of each series of one host, by ordinal.
 #[derive(Debug, Default)]
 pub struct RunTable {
     newest: Vec<u32>,
+    /// How many series have runs.
+    series: usize,
     nodes: Vec<Node>,
     /// Where a series of the chain at a node went when it got a run: others that do the same share the result.
     moves: HashMap<(u32, Run), u32, foldhash::fast::RandomState>,
@@ -53,7 +68,32 @@ impl RunTable {
 
     /// How many series have runs.
     pub fn series_count(&self) -> usize {
-        self.newest.iter().filter(|&&at| at != NONE).count()
+        self.series
+    }
+
+    /// What a sample of a series at `run` and `slot`, which was recorded, says about others of its time and interval.
+    /// `None` if it says nothing.
+    pub fn placed(&self, ordinal: u32, time: i64, frequency: u32, run: Run, slot: u32) -> Option<Placed> {
+        let newest = *self.newest.get(ordinal as usize)?;
+        let is_newest = self.nodes.get(newest as usize)?.written.run == run;
+        (is_newest && run.slot_of(time) == Some(slot) && time >= run.start).then_some(Placed {
+            run,
+            slot,
+            time,
+            frequency,
+            newest,
+        })
+    }
+
+    /// Whether a sample goes where another one went, with nothing to record.
+    ///
+    /// Its series has the same history, and the newest run of that holds the time in a slot that is written: the rule
+    /// of [`slot::place`] then looks no further.
+    #[inline]
+    pub fn goes_to(&self, placed: &Placed, ordinal: u32, time: i64, frequency: u32) -> bool {
+        placed.time == time
+            && placed.frequency == frequency
+            && self.newest.get(ordinal as usize) == Some(&placed.newest)
     }
 
     /// Notes that a slot of a run was written.
@@ -78,6 +118,7 @@ impl RunTable {
             Some(&moved) => moved,
             None => self.insert(head, Written { run, last_slot: slot }),
         };
+        self.series += usize::from(head == NONE);
         self.newest[index] = moved;
         self.record_known(moved, run, slot);
     }

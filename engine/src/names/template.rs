@@ -6,7 +6,8 @@
 //! says, whatever follows.
 //!
 //! A template is a cache and never decides anything: it is made from lines that were read the long way, it never
-//! changes, and it may be dropped at any time. It is good for the metrics and the limits that those lines were read with.
+//! changes, and it may be dropped at any time. It is good as long as metrics mean what they meant for those lines; limits
+//! on names may have changed since: see [`Template::component_len_max`].
 
 use super::Layout;
 use crate::model::MetricId;
@@ -70,6 +71,7 @@ pub struct Template {
     entries: Box<[Entry]>,
     /// The first entry of each ordinal.
     by_ordinal: Box<[u32]>,
+    component_len_max: usize,
     /// Whether it was of use since this was last asked.
     used: AtomicBool,
 }
@@ -83,6 +85,11 @@ impl Template {
     /// The cluster that all its lines are of.
     pub fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// Bytes of the longest component or subcomponent that its lines name.
+    pub fn component_len_max(&self) -> usize {
+        self.component_len_max
     }
 
     /// How many lines it has.
@@ -299,7 +306,10 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(self, cluster: &Arc<str>) -> Template {
+        let keys = self.entries.iter().filter_map(|entry| self.layout.keys().get(entry.ordinal as usize));
+        let component_len_max = keys.map(|key| key.component.len().max(key.subcomponent.len())).max().unwrap_or(0);
         Template {
+            component_len_max,
             layout: Arc::clone(self.layout),
             cluster: Arc::clone(cluster),
             text: self.text.into(),

@@ -20,6 +20,7 @@ const NAME_MAX: usize = 64;
 pub(super) struct Counters {
     pub(super) rows: AtomicU64,
     pub(super) samples: AtomicU64,
+    pub(super) repeated: AtomicU64,
     pub(super) snapshots: JobCounters,
     pub(super) merges: JobCounters,
     pub(super) archives: JobCounters,

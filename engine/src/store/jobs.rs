@@ -69,7 +69,7 @@ impl Store {
             bytes += state.heap_bytes() as u64;
             layouts.insert(state.layout.id(), state.layout.heap_bytes());
         }
-        bytes += layouts.into_values().sum::<usize>() as u64;
+        bytes += (layouts.into_values().sum::<usize>() + self.templates.heap_bytes()) as u64;
         self.names_bytes.store(bytes, Ordering::Relaxed);
     }
 

@@ -48,7 +48,7 @@ use crate::env::Env;
 use crate::format::manifest::{Loss, Manifest};
 use crate::head::Hosts;
 use crate::model::{Lsn, Metrics};
-use crate::names::Layouts;
+use crate::names::{Layouts, Templates};
 use crate::paths::{ArchiveLayout, Paths};
 use crate::wal::{self, Committer, Log, Preparer, Pulse};
 use counters::Counters;
@@ -157,6 +157,7 @@ pub struct Store {
     /// As they are in force; exchanged as a whole by [`Store::adjust`].
     options: RwLock<Arc<Options>>,
     layouts: Arc<Layouts>,
+    templates: Templates,
     hosts: Hosts,
     log: Arc<Log>,
     preparer: Arc<Preparer>,
@@ -205,6 +206,8 @@ pub struct Stats {
     pub rows: u64,
     /// Samples since the start.
     pub samples: u64,
+    /// Lines of samples since the start that were known from the sender's earlier ones.
+    pub repeated: u64,
     /// Bytes of the rows in memory.
     pub head_bytes: u64,
     /// Bytes of names and run tables in memory, as measured last.
@@ -297,6 +300,7 @@ impl Store {
             refusals: self.counters.refusals(),
             rows: load(&self.counters.rows),
             samples: load(&self.counters.samples),
+            repeated: load(&self.counters.repeated),
             head_bytes: load(&self.head_bytes),
             names_bytes: load(&self.names_bytes),
             hosts: self.hosts.len(),

@@ -15,7 +15,7 @@ use crate::format::segment::{Seal, Segment};
 use crate::format::{StoreId, snapshot};
 use crate::head::Hosts;
 use crate::model::Lsn;
-use crate::names::Layouts;
+use crate::names::{Layouts, Templates};
 use crate::paths::{self, Paths};
 use crate::wal::{self, Committer, Floor, Log, LogOptions, Preparer, Problem, Recovered, Tail};
 use parking_lot::{Mutex, RwLock};
@@ -209,6 +209,7 @@ impl Store {
             disk,
             paths,
             layouts,
+            templates: Templates::default(),
             hosts,
             log,
             preparer,

@@ -18,6 +18,7 @@ struct Memory {
     hosts: BTreeMap<(String, String), Known>,
     current: (String, String),
     default_cluster: String,
+    limits: Limits,
     seen: Seen,
 }
 
@@ -36,6 +37,7 @@ impl Memory {
             hosts: BTreeMap::new(),
             current: Default::default(),
             default_cluster: String::new(),
+            limits: Limits::default(),
             seen: Seen::default(),
         }
     }
@@ -43,6 +45,7 @@ impl Memory {
     /// What a body gives, which is then learned.
     fn decode(&mut self, body: &[u8], metrics: &Metrics, context: &Context<'_>) -> (Decoded, Seen) {
         context.default_cluster.clone_into(&mut self.default_cluster);
+        self.limits = *context.limits;
         let decoded = decode_repeats(body, metrics, context, &mut Scratch::default(), self);
         for ((cluster, _), known) in &mut self.hosts {
             known.last = None;
@@ -79,7 +82,8 @@ impl Recaller for Memory {
             known.learned.push(&spelling, metric, ordinal, before);
         }
         let next = found.map_or(0, |at| at + 1);
-        Recall::new(Arc::clone(known.template.as_ref()?), point.host.into(), next, &self.default_cluster)
+        let context = Context { default_cluster: &self.default_cluster, limits: &self.limits, complete: true };
+        Recall::new(Arc::clone(known.template.as_ref()?), point.host.into(), next, &context)
     }
 
     fn repeated(&mut self, point: Repeated) {
@@ -99,11 +103,11 @@ impl Recaller for Memory {
 }
 
 /// Asserts that a memory gives what the parser gives, body after body; returns how many lines were known.
-fn assert_same(bodies: &[(Vec<u8>, String, bool)], limits: &Limits) -> u64 {
+fn assert_same(bodies: &[(Vec<u8>, String, bool)], limits: &[Limits]) -> u64 {
     let metrics = metrics();
     let mut memory = Memory::new(&metrics);
     let mut repeated = 0;
-    for (body, default_cluster, complete) in bodies {
+    for ((body, default_cluster, complete), limits) in bodies.iter().zip(limits.iter().cycle()) {
         let context = Context { default_cluster, limits, complete: *complete };
         let mut expected = Seen::default();
         let counts = decode(body, &metrics, &context, &mut Scratch::default(), &mut expected);
@@ -117,7 +121,7 @@ fn assert_same(bodies: &[(Vec<u8>, String, bool)], limits: &Limits) -> u64 {
 
 fn known_lines(bodies: &[&str]) -> u64 {
     let bodies: Vec<_> = bodies.iter().map(|body| (body.as_bytes().to_vec(), "dflt".to_owned(), true)).collect();
-    assert_same(&bodies, &Limits::default())
+    assert_same(&bodies, &[Limits::default()])
 }
 
 const BODY: &str = "m,cluster=c,hostname=h1,type=socket,type-id=0 value=1.5 60\n\
@@ -164,7 +168,7 @@ fn a_line_without_a_cluster_is_of_the_default_of_its_request() {
     let bare = BODY.replace("cluster=c,", "");
     let metrics_seen = |clusters: &[&str]| {
         let bodies = clusters.iter().map(|cluster| (bare.as_bytes().to_vec(), (*cluster).to_owned(), true));
-        assert_same(&bodies.collect::<Vec<_>>(), &Limits::default())
+        assert_same(&bodies.collect::<Vec<_>>(), &[Limits::default()])
     };
     assert_eq!(metrics_seen(&["a", "a", "b", "b", "a"]), 4 + 4 + 4);
     assert_eq!(metrics_seen(&["a", "", "a"]), 4);
@@ -222,8 +226,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_was_learned_changes_no_answer(bodies in bodies(), short in any::<bool>()) {
-        let limits = if short { Limits { line_bytes: 50, name_bytes: 6, component_bytes: 6 } } else { Limits::default() };
-        assert_same(&bodies, &limits);
+    fn what_was_learned_changes_no_answer(bodies in bodies(), which in 0..3_usize) {
+        let short = Limits { line_bytes: 50, name_bytes: 3, component_bytes: 4 };
+        assert_same(&bodies, [&[Limits::default()], &[short], &[Limits::default(), short][..]][which]);
     }
 }

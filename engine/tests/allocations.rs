@@ -1,0 +1,106 @@
+//! Memory must not be asked for once a line: a server that does so slows down with each core that joins. A binary of its
+//! own, since an allocator that counts belongs to all tests of a binary.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, not the functions that they share")]
+
+use allocation_counter::measure;
+use kymo_engine::decode::{Context, Limits, LineError, Point, Scratch, Sink, decode};
+use kymo_engine::disk::sim::SimDisk;
+use kymo_engine::env::Env;
+use kymo_engine::model::{Aggregation, Metric, Metrics};
+use kymo_engine::store::{Options, Progress, Store};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+const BEGIN: i64 = 1_700_000_040;
+const METRICS: [&str; 5] = ["flops_any", "flops_dp", "ipc", "clock", "vector_ratio"];
+
+#[derive(Debug)]
+struct Clock(AtomicI64);
+
+impl Env for Clock {
+    fn unix_now(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn unique(&self) -> [u8; 16] {
+        [7; 16]
+    }
+}
+
+fn metrics() -> Metrics {
+    let metric = |name: &str| Metric { name: name.into(), frequency: 60, aggregation: Aggregation::Sum };
+    Metrics::new(METRICS.into_iter().map(metric).collect()).unwrap()
+}
+
+/// Lines of some hardware threads of one host, without those whose number is `missing` in every 47.
+fn body(threads: u32, minute: i64, missing: u32) -> String {
+    let mut body = String::new();
+    let places = (0..threads).flat_map(|thread| METRICS.map(|metric| (thread, metric)));
+    for (number, (thread, metric)) in (0..).zip(places) {
+        if number % 47 != missing {
+            let (value, time) = (f64::from(number) * 0.25, BEGIN + minute * 60);
+            let tags = format!("cluster=fritz,hostname=f0001,type=hwthread,type-id={thread}");
+            writeln!(body, "{metric},{tags} value={value} {time}").unwrap();
+        }
+    }
+    body
+}
+
+struct Nothing;
+
+impl Sink for Nothing {
+    fn point(&mut self, _: Point<'_>) {}
+
+    fn refused(&mut self, error: LineError<'_>) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn decoding_allocates_nothing() {
+    let (metrics, limits, mut scratch) = (metrics(), Limits::default(), Scratch::default());
+    let context = Context { default_cluster: "", limits: &limits, complete: true };
+    let body = body(100, 0, 47);
+    let mut decode = || decode(body.as_bytes(), &metrics, &context, &mut scratch, &mut Nothing);
+    assert_eq!(decode().points, 500);
+    assert_eq!(measure(|| assert_eq!(decode().points, 500)).count_total, 0);
+}
+
+/// Allocations of one write in the steady state, with its commit and without.
+fn allocations_of_a_write(threads: u32) -> (u64, u64) {
+    let clock = Arc::new(Clock(AtomicI64::new(BEGIN)));
+    let env = Arc::clone(&clock);
+    let (store, _) = Store::open(Arc::new(SimDisk::new(1)), env, Options::new("/data", metrics())).unwrap();
+    let (mut of_write, mut of_commit) = (0, 0);
+    for minute in 0..40_u32 {
+        clock.0.store(BEGIN + i64::from(minute) * 60, Ordering::Relaxed);
+        let body = body(threads, i64::from(minute), minute);
+        let lines = body.lines().count() as u64;
+        of_write = measure(|| {
+            let written = store.write(body.as_bytes(), "", true).unwrap();
+            assert_eq!((written.accepted, written.refused), (lines, 0));
+        })
+        .count_total;
+        of_commit = measure(|| while store.commit_step() == Progress::Done {}).count_total;
+    }
+    // The first line of a body is always read.
+    assert!(store.stats().repeated > store.stats().samples * 4 / 5, "{}", store.stats().repeated);
+    (of_write, of_commit)
+}
+
+#[test]
+fn a_write_allocates_for_its_frame_and_not_for_its_lines() {
+    let (small, small_commit) = allocations_of_a_write(2);
+    let (large, large_commit) = allocations_of_a_write(400);
+    // The bytes of the open frame grow by doubling, 16 times from nothing to the longest.
+    assert!(small <= 8, "{small}");
+    assert!(large <= small + 8, "{large} after {small}");
+    assert!(large_commit <= small_commit + 8, "{large_commit} after {small_commit}");
+}
