@@ -47,13 +47,14 @@ fn rest(took: Duration, is_idle: bool, fill: u64) -> Duration {
 impl Store {
     /// Bytes of the log that are in no snapshot, in percent of the bound.
     fn log_fill(&self) -> u64 {
+        let options = self.options();
         let bytes: u64 = self.segments.lock().iter().map(|segment| segment.end).sum();
-        let by_memory = match self.options.memory_cap {
+        let by_memory = match options.memory_cap {
             // Half of the cap is for rows: a snapshot is due when they have it.
             Some(cap) => self.head_bytes.load(Ordering::Relaxed).saturating_mul(100) / (cap / 2).max(1),
             None => 0,
         };
-        by_memory.max(bytes.saturating_mul(100) / self.options.log_bound.max(1))
+        by_memory.max(bytes.saturating_mul(100) / options.log_bound.max(1))
     }
 }
 
