@@ -21,4 +21,5 @@ pub mod serve;
 mod steps;
 mod store_engine;
 mod systemd;
+mod takeover;
 pub mod tools;

@@ -16,9 +16,11 @@ use crate::reload::{self, Reloader};
 use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
 use crate::systemd;
+use crate::takeover;
 use crate::tools::{self, Due, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::Env;
+use kymo_engine::model::Lsn;
 use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
 use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
 use std::io::{self, Write as _};
@@ -50,6 +52,12 @@ pub enum ServeError {
     /// The process cannot become the user it should.
     #[error("{0}")]
     Privilege(#[from] PrivilegeError),
+    /// The checkpoints of the predecessor were not taken over.
+    #[error("no import: {what}")]
+    Import {
+        /// Why, and what to do.
+        what: String,
+    },
     /// A tool failed, or found damage.
     #[error("{0}")]
     Tool(#[from] ToolError),
@@ -70,7 +78,7 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
@@ -163,10 +171,21 @@ pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), Serve
     // What root writes into a store the server could not read.
     become_user(&config)?;
     let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
-    let store = open(&config, &env)?;
+    let disk = open_disk(&config).map_err(ServeError::io("open the disk"))?;
+    let (store, _) = open(&config, &disk, &env)?;
     tools::cleanup(&store, &config, due, as_json)?;
     store.close()?;
     Ok(())
+}
+
+/// `kymo import`.
+pub fn import(from: &Path, config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
+    let loaded = config::load(config)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    become_user(&loaded.config)?;
+    Ok(tools::import(from, &loaded.config, as_json)?)
 }
 
 /// `kymo serve`.
@@ -230,7 +249,28 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     http::check(&settings)?;
 
     systemd::opening();
-    let store = open(config, &env)?;
+    let clock_env = Arc::clone(&env);
+    let clock: Clock = Arc::new(move || clock_env.unix_now());
+    let disk = open_disk(config).map_err(ServeError::io("open the disk"))?;
+    let (mut store, was_used) = open(config, &disk, &env)?;
+    let mut listener = listener;
+    let mut is_told = false;
+    if !was_used && let Some(from) = takeover::wanted(config, &*disk)? {
+        eprintln!("kymo: listening on {local}");
+        is_told = true;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let import = (store, Arc::clone(&disk), from);
+        match takeover::take_over(config, import, (listener, Arc::clone(&clock)), stop).await? {
+            Some(same) => listener = same,
+            None => return Ok(()),
+        }
+        (store, _) = open(config, &disk, &env)?;
+    }
     let provider = config.main.backend_url.clone();
     let provider = provider.map(|url| NodeProvider::new(url, config.storage.backend_token.clone()));
     let provider =
@@ -238,10 +278,10 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     let retention = Retention::new(provider, tokio::runtime::Handle::current());
     let provider_failures = retention.failures();
     let steps = Steps::start(&store, retention).map_err(ServeError::io("start a thread"))?;
-    eprintln!("kymo: listening on {local}");
+    if !is_told {
+        eprintln!("kymo: listening on {local}");
+    }
 
-    let clock_env = Arc::clone(&env);
-    let clock: Clock = Arc::new(move || clock_env.unix_now());
     let engine = Arc::new(StoreEngine::new(Arc::clone(&store), env, provider_failures));
     let messaging = Messaging::start(&config.nats, Arc::<StoreEngine>::clone(&engine), message_bounds(config));
     if let Some(messaging) = &messaging {
@@ -324,22 +364,31 @@ pub(crate) fn http_settings(config: &Config) -> Settings {
     Settings { limits, access, tls }
 }
 
-fn open(config: &Config, env: &Arc<dyn Env>) -> Result<Arc<Store>, ServeError> {
-    let storage = &config.storage;
-    let kind = match storage.io {
+/// The disk that a configuration asks for.
+pub(crate) fn open_disk(config: &Config) -> io::Result<Arc<dyn Disk>> {
+    let kind = match config.storage.io {
         IoKind::Auto => disk::IoKind::Auto,
         IoKind::IoUring => disk::IoKind::IoUring,
         IoKind::Posix => disk::IoKind::Posix,
     };
-    let (disk, note) = disk::open(kind).map_err(ServeError::io("open the disk"))?;
+    let (disk, note) = disk::open(kind)?;
     for note in note.into_iter().chain(disk.notes()) {
         warn!("{note}");
     }
-    let archive = archive_place::open(config, &disk).map_err(ServeError::io("open the archive"))?;
-    let options = Options { archive, ..store_options(config) };
-    let (store, report) = Store::open(Arc::clone(&disk), Arc::clone(env), options)?;
-    tell(&report, &*disk, &storage.directory);
-    Ok(Arc::new(store))
+    Ok(disk)
+}
+
+/// Opens the store, and whether it ever had a row or an import.
+fn open(config: &Config, disk: &Arc<dyn Disk>, env: &Arc<dyn Env>) -> Result<(Arc<Store>, bool), ServeError> {
+    let options = options(config, disk).map_err(ServeError::io("open the archive"))?;
+    let (store, report) = Store::open(Arc::clone(disk), Arc::clone(env), options)?;
+    tell(&report, &**disk, &config.storage.directory);
+    Ok((Arc::new(store), report.next_lsn > Lsn(1)))
+}
+
+/// What a store is opened with, by a configuration, its archive included.
+pub(crate) fn options(config: &Config, disk: &Arc<dyn Disk>) -> io::Result<Options> {
+    Ok(Options { archive: archive_place::open(config, disk)?, ..store_options(config) })
 }
 
 pub(crate) fn store_options(config: &Config) -> Options {

@@ -26,6 +26,12 @@ pub(crate) fn opening() {
     tell(&[NotifyState::Status("opening the store")]);
 }
 
+/// It imports, and how far it is: that may take as long as it likes.
+pub(crate) fn importing(how_far: &str) {
+    const MORE_MICROSECONDS: u32 = 600 * 1_000_000;
+    tell(&[NotifyState::ExtendTimeoutUsec(MORE_MICROSECONDS), NotifyState::Status(how_far)]);
+}
+
 /// It serves.
 pub(crate) fn ready(store: &Store) {
     tell(&[NotifyState::Ready, NotifyState::Status(&status(store))]);

@@ -1,11 +1,13 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 pub mod archive;
+pub mod ccms;
 pub mod decode;
 pub mod disk;
 pub mod env;
 pub mod error;
 pub mod format;
 pub mod head;
+pub mod import;
 pub mod model;
 pub mod names;
 pub mod paths;

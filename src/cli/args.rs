@@ -78,6 +78,15 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
+    /// Bring the predecessor's checkpoints or archives into a store.
+    Import {
+        /// Their directory.
+        from: PathBuf,
+        /// The configuration that was named.
+        config: Option<PathBuf>,
+        /// Whether to print JSON.
+        json: bool,
+    },
     /// Print [`version`] and end.
     Version,
 }
@@ -178,6 +187,7 @@ Examples:
   kymo diagnose cpu_load node0815         say why that metric of that host is not there
   kymo verify ./var/kymo                  check every checksum, also while kymo serves
   kymo backup ./var/kymo /backup/kymo     copy the store, also while kymo serves
+  kymo import --from ./var/checkpoints    take over the checkpoints of cc-metric-store
 
 Without a command kymo serves. Without --config it reads ./config.json if that exists, and otherwise listens on
 127.0.0.1:8082 with built-in metrics.";
@@ -240,6 +250,19 @@ enum Sub {
         /// Where to; opens as a data directory
         #[arg(value_name = "DEST")]
         destination: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring checkpoints or archives of cc-metric-store into the store of a configuration; the server must not run
+    #[command(after_help = EXIT_CODES)]
+    Import {
+        /// The directory: `checkpoints.directory` or `cleanup.directory` of cc-metric-store
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// The configuration of the store; default ./config.json if that exists
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -405,6 +428,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
             Ok(Command::Backup { directory, destination, json })
         }
         Cli { command: Some(Sub::Bench(sub)), .. } => Ok(sub.into()),
+        Cli { command: Some(Sub::Import { from, config, json }), .. } => Ok(Command::Import { from, config, json }),
         Cli { command: Some(Sub::Estimate(args)), .. } => {
             let EstimateArgs { hosts, series, interval, retention, f32_share, json } = args;
             let shape = Shape { f32_share, ..Shape::new(hosts, series, interval, retention.as_secs()) };

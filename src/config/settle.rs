@@ -160,7 +160,7 @@ fn tell_metric_store(draft: &Draft, reader: &mut Reader<'_>) {
     }
     if let (Some(place), Some(_)) = (directory, &draft.checkpoints_directory) {
         let reason = format!(
-            "kymo keeps its data in 'storage.directory' ({}) and writes nothing here",
+            "kymo keeps its data in 'storage.directory' ({}) and writes nothing here; a new store imports what is here",
             draft.storage.directory.display()
         );
         report.note(place, "metric-store.checkpoints.directory", reason);

@@ -5,6 +5,7 @@
 mod backup;
 mod cleanup;
 mod estimate;
+mod import;
 mod inspect;
 pub(crate) mod out;
 mod verify;
@@ -13,10 +14,13 @@ pub use backup::backup;
 pub use cleanup::Due;
 pub(crate) use cleanup::cleanup;
 pub use estimate::estimate;
+pub use import::import;
+pub(crate) use import::{lines as import_lines, summary as import_summary};
 pub use inspect::inspect;
 pub use verify::verify;
 
 use kymo_engine::disk::{self, Disk};
+use kymo_engine::import::ImportError;
 use kymo_engine::store::{JobError, OpenError};
 use kymo_engine::tools::backup::BackupError;
 use kymo_engine::tools::inspect::InspectError;
@@ -45,6 +49,9 @@ pub enum ToolError {
     /// Nobody tells which hosts are in use.
     #[error("the backend does not tell which hosts are in use, nothing was done: {0}")]
     Nodes(String),
+    /// There is no import.
+    #[error("{0}")]
+    Import(#[from] ImportError),
     /// The system refused something.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -59,6 +66,7 @@ impl ToolError {
             | Self::Open(OpenError::Damaged { .. }) => 4,
             Self::Inspect(InspectError::NoSamples { .. })
             | Self::Backup(BackupError::NotEmpty { .. } | BackupError::Inside { .. }) => 2,
+            Self::Open(OpenError::InUse { .. }) => 3,
             _ => 1,
         }
     }

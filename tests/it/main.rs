@@ -5,6 +5,7 @@
 //! * `kill`: what was acknowledged survives SIGKILL, bit for bit.
 //! * `cli`: exit codes, messages, salvage, clean stops.
 //! * `life`: new settings without a restart, what the service manager is told, whom the server becomes.
+//! * `import`: the predecessor's recorded checkpoints, and what is left of damaged ones, are served.
 //! * `limits`: cut bodies, huge bodies, many clients.
 //! * `hostile`: clients that want to hurt; memory, counters and whoever behaves.
 //! * `frontend`: what the predecessor's front end asks for, in its shape and time.
@@ -31,6 +32,7 @@ mod frontend;
 mod history;
 mod hostile;
 mod http;
+mod import;
 mod instruments;
 mod json;
 mod kill;

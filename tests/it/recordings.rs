@@ -15,7 +15,19 @@ use crate::http::{Answer, Client};
 use crate::json::Json;
 use crate::server::{RECORDINGS, Server, Site, recorded_config};
 
-const SCENARIOS: [&str; 5] = ["basic", "long", "write", "admin", "auth"];
+/// Those that begin with checkpoints are replayed by `import`.
+const SCENARIOS: [&str; 10] = [
+    "basic",
+    "long",
+    "write",
+    "admin",
+    "auth",
+    "ckpt-write-wal",
+    "ckpt-write-json",
+    "ckpt-two",
+    "late-data",
+    "late-data-json",
+];
 const DEVIATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
 
 #[test]

@@ -17,6 +17,11 @@ fn stages_know_the_ground_floor_and_not_each_other() {
 }
 
 #[test]
+fn the_predecessors_formats_know_the_disk_alone() {
+    assert_knows_only("ccms", &["disk"]);
+}
+
+#[test]
 fn queries_know_values_and_slots_alone() {
     assert_knows_only("query", &["model", "slot"]);
 }

@@ -186,6 +186,20 @@ pub struct Archived {
     pub sidecar: (u64, u32),
 }
 
+impl Free {
+    /// The mark of an import. It has an LSN, as every free, and takes nothing away, since nothing ends before its time;
+    /// the snapshots of the import have that LSN alone. Like every free it keeps them apart from younger ones, so that
+    /// they can be told from what senders wrote for as long as they live.
+    pub fn of_import(lsn: Lsn) -> Self {
+        Self { lsn, to: i64::MIN, selector: Vec::new() }
+    }
+
+    /// Whether it is such a mark.
+    pub fn is_import(&self) -> bool {
+        self.to == i64::MIN
+    }
+}
+
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {

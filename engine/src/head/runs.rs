@@ -116,7 +116,7 @@ impl RunTable {
         }
         let moved = match self.moves.get(&(head, run)) {
             Some(&moved) => moved,
-            None => self.insert(head, Written { run, last_slot: slot }),
+            None => self.insert(head, Written { run, last_slot: slot, is_closed: false }),
         };
         self.series += usize::from(head == NONE);
         self.newest[index] = moved;
@@ -133,6 +133,19 @@ impl RunTable {
                 self.record(ordinal, run, slot);
                 noted = self.newest.get(ordinal as usize).copied().unwrap_or(NONE);
             }
+        }
+    }
+
+    /// Notes a run behind whose slots nothing is to be written. Series that are noted in one go share it.
+    pub fn record_closed(&mut self, ordinal: u32, run: Run, slot: u32) {
+        self.record(ordinal, run, slot);
+        let mut at = self.newest.get(ordinal as usize).copied().unwrap_or(NONE);
+        while let Some(node) = self.nodes.get_mut(at as usize) {
+            if node.written.run == run {
+                node.written.is_closed = true;
+                return;
+            }
+            at = node.older;
         }
     }
 

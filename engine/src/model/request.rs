@@ -113,6 +113,9 @@ pub enum SeriesError {
         /// The metric's seconds.
         frequency: i64,
     },
+    /// The store does not answer yet, and why.
+    #[error("{0}")]
+    NotReady(String),
     /// A file that holds a part of the answer is damaged.
     #[error("{0}")]
     Damaged(String),

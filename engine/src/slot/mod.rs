@@ -52,6 +52,8 @@ pub struct Written {
     pub run: Run,
     /// The highest slot that was written.
     pub last_slot: u32,
+    /// Whether nothing is to be written behind that slot: the phase of the run is not that of a sender.
+    pub is_closed: bool,
 }
 
 /// Finds the place of a sample in a series.
@@ -59,7 +61,8 @@ pub struct Written {
 /// `newest_first` gives the series' runs by falling start; `frequency` is what is configured now. The rule: the newest
 /// run whose span covers the time; behind the newest run a new one with its own phase (or the old phase, where it
 /// follows within an interval: a steady sender keeps its grid); before a run a new one with that run's phase. Where
-/// the configured frequency has changed, a run is left as soon as time passes what was written to it.
+/// the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
+/// to it.
 ///
 /// `None`: the time falls between two runs that have no room for a slot between them.
 pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequency: u32) -> Option<(Run, u32)> {
@@ -69,7 +72,8 @@ pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequen
     let run = newest.run;
     if time >= run.start {
         let is_written = time < run.end_after(newest.last_slot.saturating_add(1));
-        if (run.frequency == frequency || is_written)
+        let goes_on = run.frequency == frequency && !newest.is_closed;
+        if (goes_on || is_written)
             && let Some(slot) = run.slot_of(time)
         {
             return Some((run, slot));
@@ -93,7 +97,7 @@ pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequen
 fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
     let own = Run::opened_by(time, frequency);
     let step = i64::from(frequency);
-    let run = if newest.run.frequency == frequency {
+    let run = if newest.run.frequency == frequency && !newest.is_closed {
         let end = newest.run.span_end();
         if own.start < end.saturating_add(step) { Run { start: end, frequency } } else { own }
     } else {
@@ -128,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn written(start: i64, frequency: u32, last_slot: u32) -> Written {
-        Written { run: Run { start, frequency }, last_slot }
+        Written { run: Run { start, frequency }, last_slot, is_closed: false }
     }
 
     #[test]
@@ -176,6 +180,14 @@ mod tests {
         assert_eq!(place([run].into_iter(), 1200, 10), Some((Run { start: 1195, frequency: 10 }, 0)));
     }
 
+    #[test]
+    fn a_closed_run_takes_what_falls_into_it_and_a_sender_behind_it_has_its_own_phase() {
+        let run = Written { is_closed: true, ..written(970, 60, 2) };
+        assert_eq!(place([run].into_iter(), 1100, 60), Some((run.run, 2)));
+        assert_eq!(place([run].into_iter(), 1155, 60), Some((Run { start: 1150, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), 1209, 60), Some((Run { start: 1179, frequency: 60 }, 0)));
+    }
+
     proptest! {
         /// Whatever arrives in whatever order: a place is found, holds its time, and runs never overlap.
         #[test]
@@ -191,7 +203,7 @@ mod tests {
                 prop_assert!(nearest || (from <= time && time < from + i64::from(run.frequency)));
                 match runs.iter_mut().find(|known| known.run == run) {
                     Some(known) => known.last_slot = known.last_slot.max(slot),
-                    None => runs.push(Written { run, last_slot: slot }),
+                    None => runs.push(Written { run, last_slot: slot, is_closed: false }),
                 }
                 runs.sort_by_key(|known| known.run);
                 for pair in runs.windows(2) {

@@ -159,7 +159,7 @@ impl Writer {
     }
 
     /// Begins a host; its stripes follow, in rising order of (metric, start, frequency).
-    pub(super) fn begin_host(&mut self, cluster: &str, host: &str) -> Result<(), WriteError> {
+    pub(crate) fn begin_host(&mut self, cluster: &str, host: &str) -> Result<(), WriteError> {
         let out_of_order = || WriteError::HostOrder { cluster: cluster.to_owned(), host: host.to_owned() };
         self.guarded(|writer| {
             if writer.last_host.as_ref().is_some_and(|(c, h)| (&**c, &**h) >= (cluster, host)) {
@@ -171,7 +171,7 @@ impl Writer {
         })
     }
 
-    pub(super) fn stripe(&mut self, piece: Piece<'_>) -> Result<(), WriteError> {
+    pub(crate) fn stripe(&mut self, piece: Piece<'_>) -> Result<(), WriteError> {
         self.guarded(|writer| writer.put_stripe(piece))
     }
 
@@ -229,7 +229,7 @@ impl Writer {
     }
 
     /// Writes the directory of the host.
-    pub(super) fn end_host(&mut self) -> Result<(), WriteError> {
+    pub(crate) fn end_host(&mut self) -> Result<(), WriteError> {
         self.guarded(|writer| {
             let Some((cluster, host)) = writer.last_host.as_ref().filter(|_| !writer.directory.is_empty()) else {
                 return Ok(());

@@ -61,6 +61,9 @@ pub enum JobError {
     /// Something of the archive was not written, or does not read back.
     #[error(transparent)]
     Archive(#[from] crate::archive::ArchiveError),
+    /// What the store has cannot be read.
+    #[error("{0}")]
+    Damaged(String),
     /// The log has failed: nothing that is not durable may become a file.
     #[error("the log has failed")]
     LogFailed,
@@ -277,7 +280,13 @@ impl Store {
         self.forget_segments(&unneeded)
     }
 
-    fn load(&self, identity: Identity, edition: u32, path: PathBuf, finished: &Finished) -> Result<Loaded, JobError> {
+    pub(super) fn load(
+        &self,
+        identity: Identity,
+        edition: u32,
+        path: PathBuf,
+        finished: &Finished,
+    ) -> Result<Loaded, JobError> {
         let Identity { store, partition, lsn_lo, lsn_hi } = identity;
         let Finished { file_len, header_crc, .. } = *finished;
         let live = LiveSnapshot { partition, lsn_lo, lsn_hi, file_len, header_crc, edition };
@@ -305,7 +314,10 @@ impl Store {
         self.replace_manifest(&mut next).map_err(JobError::io("write", self.paths.manifest()))?;
         // Frees may have been published meanwhile; they are younger than all that the manifest speaks of.
         let mut current = self.layers.write();
+        let marks = layers.frees.extract_if(.., |free| free.is_import() && !current.frees.contains(free));
+        let marks: Vec<_> = marks.collect();
         layers.frees.clone_from(&current.frees);
+        layers.frees.extend(marks);
         layers.drop_spent_frees(next.snapshot_lsn);
         *current = Arc::new(layers);
         *manifest = next;

@@ -256,6 +256,20 @@ impl<'a> Gathered<'a> {
         Series::new(self.pieces.iter().map(|(_, piece)| piece.clone()).collect())
     }
 
+    /// Its name, and its slots by run, from slot 0 on.
+    pub(super) fn slots(&self) -> ((String, String), BTreeMap<Run, Vec<f64>>) {
+        let mut runs: BTreeMap<Run, Vec<f64>> = BTreeMap::new();
+        for (_, piece) in &self.pieces {
+            let (first, run) = (piece.first_slot as usize, runs.entry(run_of(piece)).or_default());
+            run.resize(run.len().max(first + piece.values.len()), f64::NAN);
+            for (older, newer) in run[first..].iter_mut().zip(&*piece.values) {
+                *older = if newer.is_nan() { *older } else { *newer };
+            }
+        }
+        runs.retain(|_, values| values.iter().any(|value| !value.is_nan()));
+        ((self.component.clone(), self.subcomponent.clone()), runs)
+    }
+
     /// Its runs with the first slot behind the last one that is present, by rising start.
     pub(super) fn runs(&self) -> BTreeMap<Run, u32> {
         let mut runs: BTreeMap<Run, u32> = BTreeMap::new();

@@ -118,18 +118,18 @@ impl Store {
         Ok(if did { Progress::Done } else { Progress::Idle })
     }
 
+    /// Takes no more writes, commits what was taken, and moves the head into snapshots.
+    pub(super) fn settle(&self) -> Result<(), JobError> {
+        self.log.end();
+        while self.commit_step() == Progress::Done {}
+        while self.compact_step(true)? == Progress::Done {}
+        Ok(())
+    }
+
     /// Takes no more writes, commits what was taken, moves the head into snapshots, and seals the log. What cannot be
     /// moved stays in the log: the next start replays it.
     pub fn close(&self) -> Result<(), JobError> {
-        self.log.end();
-        while self.commit_step() == Progress::Done {}
-        let moved = loop {
-            match self.compact_step(true) {
-                Ok(Progress::Done) => {}
-                Ok(_) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let moved = self.settle();
         let committer = self.committer.lock().take();
         self.log.stop(super::Unavailable::Closed);
         let Some(committer) = committer else { return moved };

@@ -31,7 +31,14 @@ pub(super) struct Layers {
 impl Layers {
     /// The frees that may concern a host.
     pub(super) fn frees_of(&self, cluster: &str, host: &str) -> Vec<Free> {
-        self.frees.iter().filter(|free| selects_host(&free.selector, cluster, host)).cloned().collect()
+        let concerns = |free: &&Free| !free.is_import() && selects_host(&free.selector, cluster, host);
+        self.frees.iter().filter(concerns).cloned().collect()
+    }
+
+    /// Whether a snapshot holds what an import brought, and nothing else.
+    pub(super) fn is_import(&self, loaded: &Loaded) -> bool {
+        let LiveSnapshot { lsn_lo, lsn_hi, .. } = loaded.live;
+        lsn_lo == lsn_hi && self.frees.iter().any(|free| free.lsn == lsn_hi && free.is_import())
     }
 
     /// Whether any snapshot has a host.

@@ -18,9 +18,12 @@ impl Store {
         let frequency = options.metrics.iter().map(|(_, metric)| metric.frequency).max().unwrap_or(0);
         let reach = options.late_window.saturating_add(i64::from(frequency) * i64::from(RUN_SLOTS));
         let oldest = self.env.unix_now().saturating_sub(reach).div_euclid(PARTITION);
-        for loaded in self.layers().snapshots.iter().filter(|loaded| loaded.live.partition >= oldest) {
+        let layers = self.layers();
+        for loaded in layers.snapshots.iter().filter(|loaded| loaded.live.partition >= oldest) {
             let Some(found) = loaded.file.find(&host.cluster, &host.name) else { continue };
             let Ok(stripes) = loaded.file.stripes(found) else { continue };
+            // The predecessor's files do not tell when within its interval a sample was taken: nobody goes on in there.
+            let is_closed = layers.is_import(loaded);
             for stripe in stripes.iter() {
                 let metric = self.layouts.metric(stripe.metric());
                 let names: Vec<KeyName<'_>> = stripe
@@ -32,8 +35,10 @@ impl Store {
                 }
                 let last_slot = stripe.first_slot().saturating_add(stripe.slots()).saturating_sub(1);
                 for name in names {
-                    if let Some(ordinal) = state.layout.find(name) {
-                        state.runs.record(ordinal, stripe.run(), last_slot);
+                    match state.layout.find(name) {
+                        Some(ordinal) if is_closed => state.runs.record_closed(ordinal, stripe.run(), last_slot),
+                        Some(ordinal) => state.runs.record(ordinal, stripe.run(), last_slot),
+                        None => {}
                     }
                 }
             }

@@ -1,0 +1,157 @@
+//! What stands where below a checkpoint or archive directory of the predecessor: `<cluster>/<host>/<from>.bin`,
+//! `.json`, `current.wal`, and `<cluster>/<threshold>.parquet`.
+
+use crate::disk::Disk;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The files of a directory, sorted out by their names; no file is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// By cluster and host.
+    pub hosts: BTreeMap<(String, String), Vec<File>>,
+    /// Archives, in the order of their time within a cluster.
+    pub archives: Vec<File>,
+    /// What is there and not read, and why.
+    pub others: Vec<(PathBuf, Other)>,
+}
+
+/// A file that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is by its name.
+    pub kind: Kind,
+    /// The number in its name, unix seconds; `None` where that is none.
+    pub time: Option<i64>,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// What a file is by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A binary snapshot.
+    Bin,
+    /// A snapshot as text.
+    Json,
+    /// The log behind the last snapshot.
+    Wal,
+    /// An archive.
+    Parquet,
+}
+
+/// What is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Other {
+    /// Samples that were sent without a host or a cluster: nothing can ask for them.
+    #[error("samples that were sent without a host or without a cluster")]
+    Stray,
+    /// A snapshot that was never finished.
+    #[error("left over by an interrupted write; what was to be in it is in current.wal")]
+    Temporary,
+    /// A checkpoint of before 1.5.
+    #[error("an Avro checkpoint of before version 1.5, which no version 1.5 reads either")]
+    Avro,
+    /// An archive of before 1.5.
+    #[error("a zip archive of before version 1.5: unpack it into a directory of its host and import that")]
+    Zip,
+    /// Nested checkpoints of before 1.5.
+    #[error("a directory in the directory of a host, as versions before 1.5 made; no version 1.5 reads it either")]
+    Nested,
+    /// None of the predecessor's.
+    #[error("not a file of cc-metric-store")]
+    Foreign,
+    /// A name that is not UTF-8.
+    #[error("its name is not UTF-8")]
+    Name,
+}
+
+/// Lists a directory.
+pub fn read(disk: &dyn Disk, root: &Path) -> Result<Contents, (PathBuf, io::Error)> {
+    let mut contents = Contents::default();
+    let list = |path: &Path| disk.list(path).map_err(|error| (path.to_owned(), error));
+    for cluster in list(root)? {
+        let path = root.join(&cluster.name);
+        if !cluster.is_dir {
+            contents.others.push((path, other(&cluster.name)));
+            continue;
+        }
+        if !is_text(&cluster.name) {
+            contents.others.push((path, Other::Name));
+            continue;
+        }
+        let mut archives = Vec::new();
+        for host in list(&path)? {
+            let path = path.join(&host.name);
+            if host.is_dir && !is_text(&host.name) {
+                contents.others.push((path, Other::Name));
+            } else if host.is_dir {
+                let files = files(disk, &path, &mut contents).map_err(|error| (path, error))?;
+                contents.hosts.insert((cluster.name.clone(), host.name), files);
+            } else if let Some((Kind::Parquet, time)) = kind_of(&host.name) {
+                archives.push(File { path, kind: Kind::Parquet, time, len: host.len });
+            } else {
+                contents.others.push((path, other(&host.name)));
+            }
+        }
+        archives.sort_by_key(|file| file.time);
+        contents.archives.append(&mut archives);
+    }
+    Ok(contents)
+}
+
+/// The files of a host: snapshots by their time, then the log.
+fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for entry in disk.list(directory)? {
+        let path = directory.join(&entry.name);
+        match kind_of(&entry.name) {
+            _ if entry.is_dir => contents.others.push((path, Other::Nested)),
+            Some((kind, time)) if kind != Kind::Parquet => files.push(File { path, kind, time, len: entry.len }),
+            _ => {
+                let what = match other(&entry.name) {
+                    Other::Stray => Other::Foreign,
+                    what => what,
+                };
+                contents.others.push((path, what));
+            }
+        }
+    }
+    files.sort_by_key(|file| (file.kind == Kind::Wal, file.time, file.kind));
+    Ok(files)
+}
+
+/// What a name says, and the number in it.
+fn kind_of(name: &str) -> Option<(Kind, Option<i64>)> {
+    if name == "current.wal" {
+        return Some((Kind::Wal, None));
+    }
+    let (stem, extension) = name.rsplit_once('.')?;
+    let kind = match extension {
+        "bin" => Kind::Bin,
+        "json" => Kind::Json,
+        "parquet" => Kind::Parquet,
+        _ => return None,
+    };
+    Some((kind, stem.parse().ok()))
+}
+
+/// What a file is that is not read where it stands.
+fn other(name: &str) -> Other {
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("avro") => Other::Avro,
+        Some("zip") => Other::Zip,
+        Some("tmp") => Other::Temporary,
+        _ if kind_of(name).is_some_and(|(kind, _)| kind != Kind::Parquet) => Other::Stray,
+        _ => Other::Foreign,
+    }
+}
+
+/// Listings have replacement characters in place of what is not UTF-8.
+fn is_text(name: &str) -> bool {
+    !name.contains(char::REPLACEMENT_CHARACTER)
+}
