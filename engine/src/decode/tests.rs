@@ -480,7 +480,7 @@ pub(super) fn changed(mut body: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 2000 }))]
 
     #[test]
     fn the_naive_parser_agrees(body in mutated_body(), default_cluster in "[d/]?", short in any::<bool>()) {

@@ -458,7 +458,7 @@ mod tests {
         manifest.archived.push(part(names("", ArchiveLayout::Flat)));
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::check(&bytes), Ok(manifest));
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1;
             assert!(Manifest::check(&flipped).is_err(), "byte {at}");

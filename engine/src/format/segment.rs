@@ -160,12 +160,12 @@ mod tests {
     fn header_reads_back_and_every_flipped_byte_is_refused() {
         let block = example().to_block();
         assert_eq!(Segment::check(&block, 0x1_0000), Ok(example()));
-        for at in 0..block.len() {
+        for at in (0..block.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
             let mut flipped = block;
             flipped[at] ^= 0x40;
             assert!(Segment::check(&flipped, 0x1_0000).is_err(), "byte {at}");
         }
-        for len in 0..block.len() {
+        for len in (0..block.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
             assert!(Segment::check(&block[..len], 0x1_0000).is_err(), "cut at {len}");
         }
         assert!(matches!(Segment::check(&block, 0xffff), Err(FormatError::Short { .. })));

@@ -282,7 +282,7 @@ fn a_resealed_file_is_the_file() {
 fn flipping_any_byte_is_an_error_or_no_change_and_verify_tells() {
     let model = small();
     let (bytes, _) = naive::write(&model, identity(1, 9));
-    for at in 0..bytes.len() {
+    for at in (0..bytes.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         for bit in [0x01, 0x80] {
             let mut flipped = bytes.clone();
             flipped[at] ^= bit;
@@ -298,7 +298,7 @@ fn flipping_any_byte_is_an_error_or_no_change_and_verify_tells() {
 #[test]
 fn cutting_or_lengthening_a_file_is_an_error() {
     let (mut bytes, _) = naive::write(&small(), identity(1, 9));
-    for len in 0..bytes.len() {
+    for len in (0..bytes.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         assert!(open(&bytes[..len]).is_err(), "cut at {len}");
     }
     bytes.push(0);

@@ -72,7 +72,10 @@ impl fmt::Display for Tally {
             f,
             "{cycles} cycles, {acknowledged} samples acknowledged, {lost} lost, {wrong} wrong, {invented} invented"
         )?;
-        write!(f, ", {} snapshots and {} merges", self.snapshots, self.merges)?;
+        // Some rigs do not count them.
+        if self.snapshots > 0 {
+            write!(f, ", {} snapshots and {} merges", self.snapshots, self.merges)?;
+        }
         write!(f, ", open p50 {} ms, p99 {} ms", self.open_millis(50), self.open_millis(99))?;
         self.notes.iter().try_for_each(|note| write!(f, ", {note}"))
     }

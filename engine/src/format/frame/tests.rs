@@ -95,12 +95,16 @@ fn a_flipped_byte_a_cut_and_another_place_are_refused() {
     let bytes: &[u8] = bytemuck::cast_slice(&words);
     assert_eq!(told(bytes, PLACE).unwrap().len(), 6);
     let mut flipped = words.clone();
-    for at in 0..bytes.len() {
+    for at in (0..bytes.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         bytemuck::cast_slice_mut::<u64, u8>(&mut flipped)[at] ^= 1 << (at % 8);
         assert!(Frame::check(bytemuck::cast_slice(&flipped), PLACE).is_err(), "byte {at}");
         bytemuck::cast_slice_mut::<u64, u8>(&mut flipped)[at] ^= 1 << (at % 8);
     }
-    assert!((0..bytes.len()).all(|len| Frame::check(&bytes[..len], PLACE).is_err()));
+    assert!(
+        (0..bytes.len())
+            .step_by(if cfg!(miri) { 509 } else { 1 })
+            .all(|len| Frame::check(&bytes[..len], PLACE).is_err())
+    );
     for place in [Place { seq: 4, ..PLACE }, Place { offset: 0x1000, ..PLACE }] {
         assert_eq!(Frame::check(bytes, place).unwrap_err(), MISPLACED);
     }
@@ -111,7 +115,7 @@ fn a_flipped_byte_a_cut_and_another_place_are_refused() {
 #[test]
 fn records_that_lie_under_a_good_checksum_end_the_frame_with_an_error() {
     let whole = example();
-    for at in 0..whole.len() {
+    for at in (0..whole.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         for bit in 0..8 {
             let mut records = whole.clone();
             records[at] ^= 1 << bit;

@@ -49,13 +49,13 @@ fn header_reads_back_and_every_flipped_byte_is_refused() {
     let (block, crc) = example().to_block();
     assert_eq!(Header::check(&block, 0x10b4), Ok((example(), crc)));
     assert_eq!(store_of(&block), Some(StoreId([0x11; 16])));
-    for at in 0..block.len() {
+    for at in (0..block.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         let mut flipped = block;
         flipped[at] ^= 0x40;
         assert!(Header::check(&flipped, 0x10b4).is_err(), "byte {at}");
         assert_eq!(store_of(&flipped), None, "byte {at}");
     }
-    for len in 0..block.len() {
+    for len in (0..block.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
         assert!(Header::check(&block[..len], 0x10b4).is_err(), "cut at {len}");
     }
     assert!(matches!(Header::check(&block, 0x10b3), Err(FormatError::Short { .. })));
