@@ -129,9 +129,20 @@ impl Captured {
     /// The series with what a reader of some times needs: the slots of the range, and those that tell where the
     /// series begins and where its runs end (see [`Series`]). Everything, where a free has to be judged.
     pub(super) fn gather(&self, times: &Range<i64>) -> Result<Vec<Gathered<'_>>, Unreadable> {
+        Ok(self.gather_at_most(times, usize::MAX)?.unwrap_or_default())
+    }
+
+    /// The same; `None` if snapshots would give more than `limit` values, which all would be in memory at once.
+    pub(super) fn gather_at_most(
+        &self,
+        times: &Range<i64>,
+        limit: usize,
+    ) -> Result<Option<Vec<Gathered<'_>>>, Unreadable> {
         let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
         let mut series: BTreeMap<(String, String), Vec<(Lsn, Piece<'_>)>> = BTreeMap::new();
-        self.gather_snapshots(from, to, &mut series)?;
+        if !self.gather_snapshots(from, to, limit, &mut series)? {
+            return Ok(None);
+        }
         for head in &self.head {
             let pieces = series.entry((head.component.to_string(), head.subcomponent.to_string())).or_default();
             pieces.extend(head.runs.iter().map(|(lsn, run)| (*lsn, piece_of(run))));
@@ -140,15 +151,18 @@ impl Captured {
             apply_frees(&self.frees, &component, &subcomponent, &mut pieces);
             (!pieces.is_empty()).then_some(Gathered { component, subcomponent, pieces })
         });
-        Ok(gathered.collect())
+        Ok(Some(gathered.collect()))
     }
 
+    /// Adds what the snapshots have; false if that is more than `limit` values.
     fn gather_snapshots<'a>(
         &'a self,
         from: i64,
         to: i64,
+        limit: usize,
         series: &mut BTreeMap<(String, String), Vec<(Lsn, Piece<'a>)>>,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<bool, Unreadable> {
+        let mut count = 0_usize;
         // What begins a series: the first slot that any layer has.
         let mut oldest: BTreeMap<(&str, &str), (i64, Run, u32, f64)> = BTreeMap::new();
         for loaded in &self.layers.snapshots {
@@ -181,6 +195,10 @@ impl Captured {
                     } else {
                         continue;
                     };
+                    count = count.saturating_add(values.len());
+                    if count > limit {
+                        return Ok(false);
+                    }
                     let Run { start, frequency } = stripe.run();
                     let piece = Piece { start, frequency, first_slot, values };
                     let pieces = series.entry((name.0.to_owned(), name.1.to_owned())).or_default();
@@ -195,7 +213,7 @@ impl Captured {
             // Below all layers: it tells the begin, any layer may overwrite it.
             pieces.insert(0, (Lsn(0), piece));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a page of a snapshot could not be read while its slots were used.

@@ -83,8 +83,10 @@ impl Store {
         let times = with_margins(request.from, request.to, metric.frequency);
         let captured = self.capture(&request.cluster, &query.host, name, &times);
         let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
-        let gathered = match captured.gather(&times) {
-            Ok(hot) => self.put_under(&captured, hot, &range),
+        let limit = settings.limits.query_points;
+        let gathered = match captured.gather_at_most(&times, limit) {
+            Ok(Some(hot)) => self.put_under(&captured, hot, &range),
+            Ok(None) => return fail(SeriesError::TooManyPoints { limit }),
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };
         let gathered = match gathered {
@@ -105,7 +107,7 @@ impl Store {
             with_stats: request.with_stats,
             with_data: request.with_data,
             with_padding: request.with_padding,
-            point_limit: settings.limits.query_points,
+            point_limit: limit,
         };
         let has_data: Vec<bool> =
             series.iter().map(|series| series.has_data(request.from, request.to, metric.frequency)).collect();

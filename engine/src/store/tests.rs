@@ -6,7 +6,7 @@ use super::{Options, Progress, Store, Unavailable};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
 use crate::env::Env;
-use crate::model::{Aggregation, Metric, Metrics, Query, Request};
+use crate::model::{Aggregation, Metric, Metrics, Query, Request, SeriesError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -221,4 +221,36 @@ fn limits_and_retention_are_exchanged_and_what_the_files_depend_on_is_not() {
     let options = store.options();
     assert_eq!((options.retention, options.segment_len), (None, crate::wal::SEGMENT_LEN_MIN));
     assert!(options.limits.pending_bytes > 1);
+}
+
+#[test]
+fn a_query_that_reads_more_than_it_may_is_an_error_and_not_memory() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open_with(&disk, &clock, |options| options.limits.query_points = 10);
+    let ask = |cores: usize| {
+        let query = Query {
+            metric: "load".to_owned(),
+            host: "a".to_owned(),
+            component: Some("core".to_owned()),
+            component_ids: (0..cores).map(|core| core.to_string()).collect(),
+            ..Query::default()
+        };
+        let request = Request { cluster: "c".to_owned(), from: NOON - 60, to: NOON + 60, ..Request::default() };
+        store.evaluate(&request, &query)
+    };
+    for core in 0..11 {
+        let line = format!("load,cluster=c,hostname=a,type=core,type-id={core} value=1 {NOON}\n");
+        assert_eq!(store.write(line.as_bytes(), "", true).unwrap().accepted, 1);
+        while store.commit_step() == Progress::Done {}
+        if core == 9 {
+            snapshot(&store);
+            assert!(ask(10).iter().all(Result::is_ok), "{:?}", ask(10));
+        }
+    }
+    snapshot(&store);
+    assert!(
+        ask(1).iter().all(|answer| matches!(answer, Err(SeriesError::TooManyPoints { limit: 10 }))),
+        "{:?}",
+        ask(1)
+    );
 }
