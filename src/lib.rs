@@ -4,6 +4,7 @@
 mod archive_place;
 pub mod background;
 pub mod bench;
+mod bucket;
 pub mod cli;
 mod client;
 pub mod config;

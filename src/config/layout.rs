@@ -102,7 +102,13 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
     });
     keys.section("storage", |keys| {
         storage(keys, &mut draft.storage);
-        keys.section("archive", |keys| keys.key("layout", &Layout, &mut draft.archive.layout));
+        keys.section("archive", |keys| {
+            keys.key("layout", &Layout, &mut draft.archive.layout);
+            let s3 = &mut draft.archive.s3;
+            keys.key("endpoint", &HttpUrl, &mut s3.endpoint);
+            keys.key("region", &OptionalText, &mut s3.region);
+            keys.key("profile", &OptionalText, &mut s3.profile);
+        });
     });
 }
 

@@ -31,7 +31,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
-pub use archive::Archive;
+pub use archive::{Archive, S3};
 pub use error::{ConfigError, Problem, Problems};
 pub use load::load;
 pub use nats::{JetStream, Nats, Subscription};

@@ -17,6 +17,7 @@
 //! * `tools`: what inspect, verify, backup and estimate find is what is there.
 //! * `tokens`, `tls`: who may do what, and how nobody listens in.
 //! * `archive`: what is archived, `DuckDB`, Polars and pyarrow read, and kymo answers from it.
+//! * `bucket`: the archive in a bucket, against a server of the S3 protocol.
 //! * `tidy`: the rules of the house that no compiler checks.
 //!
 //! A test owns its directory and its process and ends only that process. Addresses are picked by the kernel, so all
@@ -25,6 +26,7 @@
 mod archive;
 mod bench;
 mod broker;
+mod bucket;
 mod cli;
 mod clock;
 mod compare;
