@@ -4,6 +4,7 @@
 //! `cargo bench` runs all of them, `cargo bench -- commit` those whose name contains a word. Without `--bench`, as
 //! `cargo test --benches` calls it, everything runs once on a small workload.
 
+mod archive;
 mod busy;
 mod commit;
 mod compare;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     history::bench(&mut criterion);
     scan::bench(&mut criterion);
     query::bench(&mut criterion);
+    archive::bench(&mut criterion);
     criterion.final_summary();
     ExitCode::SUCCESS
 }

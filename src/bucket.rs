@@ -39,6 +39,10 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// The bucket and prefix of `s3://bucket/prefix`. Nothing is asked of the server yet.
     pub(crate) fn open(location: &str, s3: &S3) -> io::Result<Self> {
+        Self::open_with(location, s3, |builder| builder)
+    }
+
+    fn open_with(location: &str, s3: &S3, more: impl FnOnce(AmazonS3Builder) -> AmazonS3Builder) -> io::Result<Self> {
         let (bucket, prefix) = parse(location).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{location} is not of the form s3://bucket/prefix"))
         })?;
@@ -63,7 +67,7 @@ impl Bucket {
                 builder = builder.with_token(token);
             }
         }
-        let store = Arc::new(builder.build().map_err(system)?);
+        let store = Arc::new(more(builder).build().map_err(system)?);
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("kymo-bucket").build()?;
         let handle = runtime.handle().clone();
         Ok(Self { store, prefix, location: location.to_owned(), runtime: Some(runtime), handle })
@@ -148,8 +152,9 @@ impl ArchiveStore for Bucket {
 
     fn read(&self, key: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
         let (store, path) = (Arc::clone(&self.store), self.path(key)?);
+        let wanted = range.end.saturating_sub(range.start);
         let bytes = self.wait(async move { store.get_range(&path, range).await })?.map_err(system)?;
-        Ok(bytes.to_vec())
+        if bytes.len() as u64 == wanted { Ok(bytes.to_vec()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -284,6 +289,102 @@ mod profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Child, Command, Stdio};
+
+    /// A server of the S3 protocol with an empty bucket `metrics`; ends with the value.
+    struct Server {
+        process: Child,
+        endpoint: String,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/tools");
+            let found = Command::new(tools).arg("python").output().unwrap();
+            assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+            let python = String::from_utf8(found.stdout).unwrap();
+            let mut command = Command::new(python.trim());
+            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]).stdin(Stdio::null());
+            let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let address = lines.find_map(|line| Some(line.split_once("Running on ")?.1.trim().to_owned()));
+            std::thread::spawn(move || lines.for_each(drop));
+            Self { process, endpoint: address.unwrap() }
+        }
+
+        fn bucket(&self) -> Bucket {
+            let s3 = S3 { endpoint: Some(self.endpoint.clone()), region: Some("us-east-1".to_owned()), profile: None };
+            let open = Bucket::open_with("s3://metrics/a/b", &s3, |builder| {
+                builder.with_access_key_id("test").with_secret_access_key("test")
+            });
+            let bucket = open.unwrap();
+            let address = self.endpoint.strip_prefix("http://").unwrap();
+            let mut connection = std::net::TcpStream::connect(address).unwrap();
+            let request =
+                format!("PUT /metrics HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            connection.write_all(request.as_bytes()).unwrap();
+            connection.read_to_end(&mut Vec::new()).unwrap();
+            bucket
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            drop(self.process.kill());
+            drop(self.process.wait());
+        }
+    }
+
+    /// What the engine relies on, whatever the place is.
+    fn keeps_its_promises(place: &dyn ArchiveStore) {
+        assert_eq!(place.get("f/none").unwrap(), None);
+        assert_eq!(place.list("f").unwrap(), Vec::<String>::new());
+        place.delete("f/none").unwrap();
+        let content: Vec<u8> = (0..PART_LEN * 2 + 12_345).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
+        for _ in 0..2 {
+            let mut object = place.create("f/_file").unwrap();
+            content.chunks(1_000_003).for_each(|piece| object.append(piece).unwrap());
+            object.finish().unwrap();
+            assert_eq!(place.read("f/_file", 77..200_077).unwrap(), content[77..200_077]);
+            place.publish("f/_file", "f/file").unwrap();
+            assert_eq!(place.read("f/file", 0..content.len() as u64).unwrap(), content);
+            assert_eq!(place.get("f/_file").unwrap(), None);
+        }
+        drop(place.create("f/_given_up").unwrap());
+        assert!(place.put_if("f/small", None, b"one").unwrap());
+        assert!(!place.put_if("f/small", None, b"two").unwrap());
+        assert!(!place.put_if("f/small", Some(b"two"), b"three").unwrap());
+        assert!(place.put_if("f/small", Some(b"one"), b"two").unwrap());
+        assert!(!place.put_if("f/other", Some(b"one"), b"two").unwrap());
+        assert_eq!(place.get("f/small").unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(place.list("f").unwrap(), ["f/file", "f/small"]);
+        place.delete("f/small").unwrap();
+        assert_eq!(place.get("f/small").unwrap(), None);
+        // Of many writers who all find nothing there, one comes first.
+        let won: Vec<bool> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8_u8)
+                .map(|writer| scope.spawn(move || place.put_if("f/claim", None, &[writer]).unwrap_or(false)))
+                .collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        assert_eq!(won.iter().filter(|&&won| won).count(), 1, "{won:?}");
+        let winner = u8::try_from(won.iter().position(|&won| won).unwrap()).unwrap();
+        assert_eq!(place.get("f/claim").unwrap(), Some(vec![winner]));
+    }
+
+    #[test]
+    fn a_bucket_keeps_the_promises_of_a_place() {
+        let server = Server::start();
+        keeps_its_promises(&server.bucket());
+    }
+
+    #[test]
+    fn a_directory_keeps_the_promises_of_a_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _) = kymo_engine::disk::open(kymo_engine::disk::IoKind::Posix).unwrap();
+        keeps_its_promises(&kymo_engine::archive::LocalDirectory::new(disk, directory.path()));
+    }
 
     #[test]
     fn a_location_has_a_bucket_and_maybe_a_prefix() {

@@ -24,6 +24,7 @@ pub(super) fn inspect(bytes: &[u8], out: &mut Out<'_>) -> io::Result<()> {
         ("losses", Value::Number(header.losses.get().into())),
         ("snapshots", Value::Number(header.snapshots.get().into())),
         ("frees", Value::Number(header.frees.get().into())),
+        ("archived", Value::Number(header.archived.get().into())),
     ];
     out.item("header", 0, fields)?;
     // As many as there are, where the counts are damaged.
@@ -56,7 +57,8 @@ pub(super) fn inspect(bytes: &[u8], out: &mut Out<'_>) -> io::Result<()> {
         out.item("snapshot", at, fields)?;
         at += size_of::<SnapshotRecord>() as u64;
     }
-    for free in checked.map(|manifest| manifest.frees).unwrap_or_default() {
+    let Ok(Manifest { frees, archived, .. }) = checked else { return Ok(()) };
+    for free in frees {
         let fields = vec![
             ("lsn", Value::Number(free.lsn.0)),
             ("to", Value::Signed(free.to)),
@@ -64,6 +66,20 @@ pub(super) fn inspect(bytes: &[u8], out: &mut Out<'_>) -> io::Result<()> {
         ];
         // They have several lengths, so only the first one's place is given.
         out.item("free", at, fields)?;
+    }
+    for part in archived {
+        let fields = vec![
+            ("sidecar", text(part.names.sidecar())),
+            ("partition", text(date(part.names.partition))),
+            ("part", Value::Number(part.names.part.into())),
+            ("archived_lsn", Value::Number(part.lsn.0)),
+            ("rows", Value::Number(part.rows)),
+            ("from", Value::Signed(part.times.start)),
+            ("until", Value::Signed(part.times.end)),
+            ("sidecar_len", Value::Number(part.sidecar.0)),
+            ("sidecar_crc", hex(part.sidecar.1)),
+        ];
+        out.item("archived", at, fields)?;
     }
     Ok(())
 }
