@@ -2,10 +2,12 @@
 //! same length to a file that is prepared alike.
 //!
 //! Bodies are small, so that this is the time of the log and not of the parser. The files are on the file system of
-//! the target directory. No snapshot is taken meanwhile.
+//! the target directory. No snapshot is taken meanwhile. A third disk is none: its writes take the same time always, so that
+//! what is measured is the way to it and back.
 
 use crate::compare::{Figure, Times, compare};
-use crate::env::{SetClock, time};
+use crate::env::{SetClock, now, time};
+use crate::null_disk::NullDisk;
 use crate::workload::{self, Senders, metrics};
 use criterion::{Criterion, SamplingMode};
 use kymo_engine::disk::{AlignedBuf, BLOCK, Disk, IoKind, LogFile, Posix, Uring};
@@ -18,6 +20,8 @@ use tempfile::TempDir;
 
 /// How long a step waits before it looks again whether it shall stop.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a write takes on the device that other programs do not use.
+const LATENCY: Duration = Duration::from_micros(80);
 /// Bytes of the file of raw writes.
 const RAW_LEN: u64 = 16 << 20;
 /// Seconds around the present that are taken: each write is a minute later than the one before.
@@ -73,6 +77,11 @@ impl Bed {
 
     /// Each writer sends this many bodies, one after the other; returns all latencies.
     pub(crate) fn write(&mut self, writers: u32, bodies: u64) -> Vec<Duration> {
+        self.write_twice_timed(writers, bodies).into_iter().map(|(_, resumed)| resumed).collect()
+    }
+
+    /// As [`Bed::write`]: how long until the store acknowledged, and until the writer went on.
+    fn write_twice_timed(&mut self, writers: u32, bodies: u64) -> Vec<(Duration, Duration)> {
         let minutes = self.minute..self.minute + u32::try_from(bodies).expect("a bench is short");
         self.minute = minutes.end;
         let store = &*self.store;
@@ -118,7 +127,7 @@ impl Drop for Bed {
     }
 }
 
-fn writer(store: &Store, host: u32, minutes: std::ops::Range<u32>) -> Vec<Duration> {
+fn writer(store: &Store, host: u32, minutes: std::ops::Range<u32>) -> Vec<(Duration, Duration)> {
     let senders = Senders::default();
     let (done, acknowledged) = mpsc::sync_channel(1);
     let mut body = Vec::new();
@@ -129,10 +138,11 @@ fn writer(store: &Store, host: u32, minutes: std::ops::Range<u32>) -> Vec<Durati
         let written = store.write(&body, "", true).expect("the log takes rows");
         assert_eq!(written.refused, 0, "{:?}", written.examples);
         let done = done.clone();
-        latencies.push(time(|| {
-            store.when_durable(written.lsn, Box::new(move |outcome| drop(done.send(outcome))));
-            acknowledged.recv().expect("every write is answered").expect("the log is well");
-        }));
+        let begun = now();
+        store.when_durable(written.lsn, Box::new(move |outcome| drop(done.send((outcome, now())))));
+        let (outcome, told) = acknowledged.recv().expect("every write is answered");
+        outcome.expect("the log is well");
+        latencies.push((told.saturating_sub(begun), now().saturating_sub(begun)));
     }
     latencies
 }
@@ -140,9 +150,10 @@ fn writer(store: &Store, host: u32, minutes: std::ops::Range<u32>) -> Vec<Durati
 fn measure(bed: &mut Bed, writers: u32, iterations: u64, times: &mut Times) -> Duration {
     let (bytes, commits) = bed.committed();
     let mut latencies = Vec::new();
-    let total = time(|| latencies = bed.write(writers, iterations));
-    for latency in latencies {
-        times.add(0, latency);
+    let total = time(|| latencies = bed.write_twice_timed(writers, iterations));
+    for (told, resumed) in latencies {
+        times.add(0, resumed);
+        times.add(2, told);
     }
     let (bytes_after, commits_after) = bed.committed();
     let mean = (bytes_after - bytes) / (commits_after - commits).max(1);
@@ -155,10 +166,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
-    for kind in [IoKind::IoUring, IoKind::Posix] {
+    for kind in [Some(IoKind::IoUring), Some(IoKind::Posix), None] {
         let disk: Arc<dyn Disk> = match kind {
-            IoKind::Posix => Arc::new(Posix),
-            _ => match Uring::new() {
+            None => Arc::new(NullDisk { latency: LATENCY }),
+            Some(IoKind::Posix) => Arc::new(Posix),
+            Some(_) => match Uring::new() {
                 Ok(disk) => Arc::new(disk),
                 Err(refusal) => {
                     eprintln!("commit: io_uring is not to be had here: {refusal}");
@@ -169,9 +181,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         for writers in [1, 8, 64] {
             let id = format!("{}, writers: {writers}", disk.name());
             let setup = || Bed::new(&disk);
-            compare(&mut group, &id, Figure::Latency, &["raw write"], setup, |bed, iterations, times| {
-                measure(bed, writers, iterations, times)
-            });
+            compare(
+                &mut group,
+                &id,
+                Figure::Latency,
+                &["raw write", "told, not yet awake"],
+                setup,
+                |bed, iterations, times| measure(bed, writers, iterations, times),
+            );
         }
     }
     group.finish();

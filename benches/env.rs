@@ -8,6 +8,11 @@ use std::time::Duration;
 
 static CLOCK: LazyLock<System> = LazyLock::new(System::default);
 
+/// The monotonic clock.
+pub(crate) fn now() -> Duration {
+    CLOCK.monotonic()
+}
+
 /// How long `work` takes.
 pub(crate) fn time(work: impl FnOnce()) -> Duration {
     let begun = CLOCK.monotonic();

@@ -36,7 +36,7 @@ impl Ingest {
 
     /// An empty store without a device.
     pub(crate) fn without_disk(hosts: u32) -> Self {
-        Self::new(Arc::new(NullDisk), Options::new("nowhere", metrics()), hosts)
+        Self::new(Arc::new(NullDisk::default()), Options::new("nowhere", metrics()), hosts)
     }
 
     /// Makes the next minute of the cluster; returns how many lines it has.

@@ -1,17 +1,32 @@
-//! A disk that drops everything at no cost, for what the engine does without one. Nothing reads back: a store is made
-//! on it, never opened again.
+//! A disk that drops everything at no cost, for what the engine does without one, or after a time that is always the
+//! same, for what it does beside one. Nothing reads back: a store is made on it, never opened again.
 
+use crate::env::now;
 use kymo_engine::disk::{AlignedBuf, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-#[derive(Debug)]
-pub(crate) struct NullDisk;
+#[derive(Debug, Default)]
+pub(crate) struct NullDisk {
+    /// How long a durable write of the log takes.
+    pub(crate) latency: Duration,
+}
 
 #[derive(Debug, Default)]
 struct NullFile {
-    begun: VecDeque<AlignedBuf>,
+    latency: Duration,
+    /// What is under way, and when it ends.
+    begun: VecDeque<(AlignedBuf, Duration)>,
+}
+
+impl NullFile {
+    fn wait(until: Duration) {
+        if !until.is_zero() {
+            std::thread::sleep(until.saturating_sub(now()));
+        }
+    }
 }
 
 impl Disk for NullDisk {
@@ -36,7 +51,7 @@ impl Disk for NullDisk {
     }
 
     fn open_log(&self, _: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(NullFile::default()))
+        Ok(Box::new(NullFile { latency: self.latency, ..NullFile::default() }))
     }
 
     fn create(&self, _: &Path) -> io::Result<Box<dyn NewFile>> {
@@ -64,12 +79,15 @@ impl Disk for NullDisk {
     }
 
     fn name(&self) -> &'static str {
-        "null"
+        if self.latency.is_zero() { "null" } else { "timed" }
     }
 }
 
 impl LogFile for NullFile {
-    fn write(&mut self, _: u64, _: &AlignedBuf, _: bool) -> io::Result<()> {
+    fn write(&mut self, _: u64, _: &AlignedBuf, durable: bool) -> io::Result<()> {
+        if durable && !self.latency.is_zero() {
+            Self::wait(now() + self.latency);
+        }
         Ok(())
     }
 
@@ -78,12 +96,15 @@ impl LogFile for NullFile {
     }
 
     fn begin(&mut self, _: u64, blocks: AlignedBuf) -> io::Result<()> {
-        self.begun.push_back(blocks);
+        let ends = if self.latency.is_zero() { Duration::ZERO } else { now() + self.latency };
+        self.begun.push_back((blocks, ends));
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<AlignedBuf> {
-        self.begun.pop_front().ok_or_else(|| io::ErrorKind::InvalidInput.into())
+        let (blocks, ends) = self.begun.pop_front().ok_or(io::ErrorKind::InvalidInput)?;
+        Self::wait(ends);
+        Ok(blocks)
     }
 }
 
