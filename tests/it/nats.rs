@@ -5,6 +5,7 @@
 //! slot must have that value if it was acknowledged, and that value or none otherwise.
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -357,5 +358,45 @@ fn a_stream_that_is_missing_is_explained_and_used_once_it_is_there() {
     });
     assert!(settled.is_some(), "the broker was not told");
     assert_eq!(text(&server, "/ready"), "ready\n");
+    server.stop();
+}
+
+#[test]
+fn a_store_that_takes_no_writes_leaves_messages_in_the_stream() {
+    let broker = Broker::start();
+    let site = site(&broker, "", "", r#""stream":"S","subject":"s","cluster-tag":"alpha""#);
+    // The shell's way to have the process told, not killed, when it may write no further.
+    let kymo = site.command(&["serve", "--config", "config.json", "--io", "posix"]);
+    let mut command = Command::new("sh");
+    command.current_dir(site.path()).args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(kymo.get_program());
+    let mut server = Server::spawn(command.args(kymo.get_args()));
+    server.wait_ready();
+    let (publisher, time) = (Publisher::new(&broker), slot());
+    publisher.store("s", &line("", "before", 1.5, time));
+    await_metric(&server, "kymo_nats_acknowledged_total{", 1.0);
+
+    // No byte more: the next write of the log fails, and no write is taken from then on.
+    let limited = Command::new("prlimit").args(["--fsize=0", "--pid", &server.child().id().to_string()]).status();
+    assert!(limited.is_ok_and(|status| status.success()), "the process was not limited");
+    for message in 0..5 {
+        publisher.store("s", &line("", &format!("h{message}"), 2.5, time));
+    }
+    await_metric(&server, "kymo_log_failed ", 1.0);
+    publisher.store("s", &line("", "after", 3.5, time));
+    await_metric(&server, "kymo_nats_waits_total{", 2.0);
+    assert_eq!(server.client().get("/ready", b"").expect("the server answers").status, 503);
+    let state = publisher.runtime.block_on(async {
+        let stream = publisher.context.get_stream("S").await.expect("the stream is there");
+        let mut consumer: jetstream::consumer::PullConsumer = stream.get_consumer("kymo").await.expect("so is it");
+        consumer.info().await.expect("it tells").clone()
+    });
+    assert_eq!(state.ack_floor.stream_sequence, 1, "what is not durable was acknowledged: {state:?}");
+    assert_eq!(state.num_ack_pending + usize::try_from(state.num_pending).unwrap_or(0), 6, "{state:?}");
+    server.kill();
+
+    let server = site.serve();
+    for (host, value) in [("before", 1.5), ("h0", 2.5), ("h4", 2.5), ("after", 3.5)] {
+        await_value(&server, "alpha", host, time, value);
+    }
     server.stop();
 }
