@@ -88,6 +88,16 @@ impl FileBytes {
     }
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl FileBytes {
+    /// `len` bytes, zero but for what `fill` puts there.
+    pub(super) fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut blocks = AlignedBuf::zeroed(len);
+        fill(&mut blocks.as_bytes_mut()[..len]);
+        Self { blocks, len }
+    }
+}
+
 impl Deref for FileBytes {
     type Target = [u8];
 

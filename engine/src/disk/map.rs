@@ -61,12 +61,25 @@ pub struct Region {
 enum Bytes {
     Mapped(Mapping),
     Copied(FileBytes),
+    /// Simulated: a load of these bytes would fault.
+    #[cfg(any(test, feature = "sim"))]
+    Faulty(FileBytes, Range<usize>),
 }
 
 impl Region {
     /// A copy of these bytes, aligned as a mapping is.
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self { bytes: Arc::new(Bytes::Copied(FileBytes::copy_of(bytes))) }
+    }
+
+    /// These bytes, of which some cannot be loaded: only [`Region::touch`] tells.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn simulated(bytes: FileBytes, bad: Option<Range<usize>>) -> Self {
+        let bytes = match bad {
+            Some(bad) => Bytes::Faulty(bytes, bad),
+            None => Bytes::Copied(bytes),
+        };
+        Self { bytes: Arc::new(bytes) }
     }
 
     /// Maps a finished file. An empty one has nothing to map; Miri maps no files and reads them.
@@ -90,6 +103,13 @@ impl Region {
     pub fn touch(&self, range: Range<usize>) -> io::Result<()> {
         if range.start > range.end || range.end > self.len() {
             return Err(invalid("a range ends within its region"));
+        }
+        #[cfg(any(test, feature = "sim"))]
+        if let Bytes::Faulty(_, bad) = &*self.bytes
+            && range.start < bad.end
+            && bad.start < range.end
+        {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         let Bytes::Mapped(mapping) = &*self.bytes else { return Ok(()) };
         if mapping.slot.is_poisoned() {
@@ -127,6 +147,8 @@ impl Region {
         match &*self.bytes {
             Bytes::Mapped(mapping) => mapping.slot.is_poisoned(),
             Bytes::Copied(_) => false,
+            #[cfg(any(test, feature = "sim"))]
+            Bytes::Faulty(..) => false,
         }
     }
 }
@@ -138,6 +160,8 @@ impl Deref for Region {
         match &*self.bytes {
             Bytes::Mapped(mapping) => &mapping.map,
             Bytes::Copied(bytes) => bytes,
+            #[cfg(any(test, feature = "sim"))]
+            Bytes::Faulty(bytes, _) => bytes,
         }
     }
 }

@@ -28,10 +28,13 @@ use super::log::{Attempt, Device, Log};
 use super::stream::Stream;
 use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, Region, invalid};
 use image::Change;
+pub use rng::Rng;
 use state::State;
 
 /// Zeros are written in pieces of this many bytes, so that preparation can stop halfway.
 const ZERO_LEN: usize = 1 << 20;
+
+static ZEROS: [u8; ZERO_LEN] = [0; ZERO_LEN];
 
 /// Streamed files are written in pieces of this many bytes: small, so that files of tests can stop halfway too.
 const PIECE_LEN: usize = 2 * BLOCK;
@@ -43,6 +46,45 @@ pub enum Crash {
     Kill,
     /// The power is cut: the page cache is gone.
     Power,
+}
+
+/// The operations that a fault may meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of them.
+    Any,
+    /// Writes.
+    Write,
+    /// Syncs of files and directories, durable writes among them; not those of [`Disk::read`].
+    Sync,
+    /// Reads, listings and mappings.
+    Read,
+    /// Creating, naming, renaming, removing.
+    Name,
+}
+
+/// Operations that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which.
+    pub target: Target,
+    /// Which one of them, 1 being the next.
+    pub nth: u64,
+    /// How.
+    pub errno: i32,
+    /// Whether all later ones of this life fail, too.
+    pub is_sticky: bool,
+}
+
+/// What has come true of what may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Operations that met a fault.
+    pub faults: u64,
+    /// Writes that were short or interrupted.
+    pub short_writes: u64,
+    /// Writes that landed after their process was dead.
+    pub late_writes: u64,
 }
 
 /// The error of every operation after the machine has stopped, and of handles from an earlier life.
@@ -101,16 +143,78 @@ impl SimDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// Another disk with what is on this one now, whose chance is another seed's: nothing is locked, no fault is due.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(self.state.lock().fork(seed))) }
+    }
+
+    /// Bytes in all files.
+    pub fn used(&self) -> u64 {
+        self.state.lock().used()
+    }
+
+    /// Lets operations of this life fail, beside those that are to fail already. A write that fails has written some
+    /// of its sectors; a file of which a sync fails loses its unsynced pages although [`SimDisk::files`] still shows
+    /// them; a directory keeps its changes pending; what is interrupted has done nothing.
+    pub fn fail(&self, fault: Fault) {
+        self.state.lock().faults.push(fault);
+    }
+
+    /// Takes back all faults that are still to come.
+    pub fn heal(&self) {
+        self.state.lock().faults.clear();
+    }
+
+    /// Whether any fault is still to come.
+    pub fn is_faulty(&self) -> bool {
+        !self.state.lock().faults.is_empty()
+    }
+
+    /// Lets writes be short or interrupted now and then, for good or not.
+    pub fn set_short_writes(&self, are_short: bool) {
+        self.state.lock().short_writes = are_short;
+    }
+
+    /// Lets the write that a killed process had under way land up to the moment when the next one takes the lock.
+    pub fn set_late_writes(&self, are_late: bool) {
+        self.state.lock().late_writes = are_late;
+    }
+
+    /// Lets the sector at an offset of a file be unreadable until it is written. No operation.
+    pub fn set_unreadable(&self, path: &Path, offset: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let node = state.find(path)?;
+        state.file(node)?.set_bad(offset);
+        Ok(())
+    }
+
+    /// What has come true of what may happen, in all lives.
+    pub fn seen(&self) -> Seen {
+        self.state.lock().seen
+    }
+
+    /// A number that tells runs apart: it mixes all operations of all lives.
+    pub fn trace(&self) -> u64 {
+        self.state.lock().trace
+    }
+
     /// Fails one write with EIO, 1 being the next: some of its sectors are written. None takes that back.
     pub fn fail_write(&self, nth: Option<u64>) {
-        self.state.lock().write_fault = nth;
+        self.fail_one(Target::Write, nth);
+    }
+
+    fn fail_one(&self, target: Target, nth: Option<u64>) {
+        let mut state = self.state.lock();
+        state.faults.retain(|fault| fault.target != target);
+        state.faults.extend(nth.map(|nth| Fault { target, nth, errno: libc::EIO, is_sticky: false }));
     }
 
     /// Fails one sync with EIO, 1 being the next; durable writes and syncs of directories are counted too, those of
     /// [`Disk::read`] are not. A file loses its unsynced pages although [`SimDisk::files`] still shows them; a
     /// directory keeps its changes pending. None takes that back.
     pub fn fail_sync(&self, nth: Option<u64>) {
-        self.state.lock().sync_fault = nth;
+        self.fail_one(Target::Sync, nth);
     }
 
     /// Changes the bytes of a file behind everyone's back, on the device too. No operation; it works when stopped.
@@ -127,9 +231,9 @@ impl SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<(SimFile, u64)> {
-        self.state.lock().step(|state| {
+        self.state.lock().step(Target::Name, |state| {
             let node = state.find(path)?;
-            let len = state.file(node)?.live.len() as u64;
+            let len = state.file(node)?.len() as u64;
             Ok((SimFile { disk: self.clone(), node, life: state.life }, len))
         })
     }
@@ -145,17 +249,11 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.state.lock().step(|state| state.list(dir))
+        self.state.lock().step(Target::Read, |state| state.list(dir))
     }
 
     fn read_prefix(&self, path: &Path, len: usize) -> io::Result<FileBytes> {
-        self.state.lock().step(|state| {
-            let node = state.find(path)?;
-            let file = state.file(node)?;
-            file.sync();
-            file.evict();
-            Ok(FileBytes::copy_of(&file.live[..file.live.len().min(len)]))
-        })
+        self.state.lock().step(Target::Read, |state| state.read(path, len))
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -169,12 +267,11 @@ impl Disk for SimDisk {
         if self.state.lock().room() < len {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let zeros = vec![0; ZERO_LEN];
         self.fill(path, |file| {
             let mut offset = 0;
             while offset < len {
                 let piece = usize::try_from(len - offset).map_or(ZERO_LEN, |rest| rest.min(ZERO_LEN));
-                file.write_all(offset, &zeros[..piece])?;
+                file.write_all(offset, &ZEROS[..piece])?;
                 offset += piece as u64;
             }
             Ok(())
@@ -192,14 +289,11 @@ impl Disk for SimDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<Region> {
-        self.state.lock().step(|state| {
-            let node = state.find(path)?;
-            Ok(Region::copy_of(&state.file(node)?.live))
-        })
+        self.state.lock().step(Target::Read, |state| state.map(path))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.state.lock().step(|state| {
+        self.state.lock().step(Target::Name, |state| {
             let (dir, name) = state.find_parent(path)?;
             let node = state.find(path)?;
             state.file(node)?;
@@ -209,7 +303,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         check_rename(from, to)?;
-        self.state.lock().step(|state| {
+        self.state.lock().step(Target::Name, |state| {
             let node = state.find(from)?;
             if let Ok(taken) = state.find(to) {
                 // Only files are replaced, and only by files.
@@ -223,11 +317,11 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state.lock().step(|state| state.sync_dir(dir))
+        self.state.lock().step(Target::Sync, |state| state.sync_dir(dir))
     }
 
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn Lock>> {
-        let ticket = self.state.lock().step(|state| state.lock(path, owner))?;
+        let ticket = self.state.lock().step(Target::Name, |state| state.lock(path, owner))?;
         Ok(Box::new(SimLock { disk: self.clone(), ticket }))
     }
 
@@ -240,7 +334,7 @@ impl Steps for SimDisk {
     type File = SimFile;
 
     fn create_file(&self, path: &Path) -> io::Result<SimFile> {
-        self.state.lock().step(|state| {
+        self.state.lock().step(Target::Name, |state| {
             let node = state.create(path)?;
             Ok(SimFile { disk: self.clone(), node, life: state.life })
         })
@@ -257,7 +351,7 @@ impl Steps for SimDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state.lock().step(|state| state.create_dir(dir))
+        self.state.lock().step(Target::Name, |state| state.create_dir(dir))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -336,7 +430,7 @@ impl Device for SimFile {
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.check_life(self.life)?;
-        state.step(|state| state.sync_file(self.node))
+        state.step(Target::Sync, |state| state.sync_file(self.node))
     }
 }
 

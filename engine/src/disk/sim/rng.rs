@@ -2,14 +2,16 @@
 
 /// `SplitMix64`.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The sequence of a seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,17 +19,19 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("it is below a usize")
+    /// A number below `bound`; 0 where that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.number() % (bound as u64).max(1)).unwrap_or(0)
     }
 
-    pub(super) fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
+    /// True half of the time.
+    pub fn coin(&mut self) -> bool {
+        self.number() & 1 == 1
     }
 
-    pub(super) fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        self.number().to_le_bytes()[0]
     }
 }
 
@@ -38,6 +42,6 @@ mod tests {
     #[test]
     fn the_sequence_of_a_seed_is_pinned() {
         let mut rng = Rng::new(1_234_567);
-        assert_eq!([rng.next(), rng.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        assert_eq!([rng.number(), rng.number()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 }

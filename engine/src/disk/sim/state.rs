@@ -6,25 +6,34 @@ use std::path::{Component, Path, PathBuf};
 
 use super::image::{Change, DirImage, FileImage};
 use super::rng::Rng;
-use super::{Crash, Stopped};
-use crate::disk::{Entry, held_by, invalid};
+use super::{Crash, Fault, Stopped, Target};
+use crate::canary::{self, Canary};
+use crate::disk::{Entry, FileBytes, Region, held_by, invalid};
 
 const ROOT: u64 = 0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Node {
     File(FileImage),
     Dir(DirImage),
 }
 
+/// A write that a killed process had handed to the system.
+#[derive(Clone, Debug)]
+struct Late {
+    node: u64,
+    at: usize,
+    bytes: Vec<u8>,
+}
+
 /// A held lock: the ticket is its holder's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     owner: String,
     ticket: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     rng: Rng,
     nodes: BTreeMap<u64, Node>,
@@ -36,8 +45,17 @@ pub(super) struct State {
     pub(super) crash_at: Option<u64>,
     pub(super) stopped: bool,
     pub(super) capacity: Option<u64>,
-    pub(super) write_fault: Option<u64>,
-    pub(super) sync_fault: Option<u64>,
+    pub(super) faults: Vec<Fault>,
+    /// Whether attempts to write are sometimes short or interrupted.
+    pub(super) short_writes: bool,
+    /// Whether the last write of a killed process may land when the next one has begun.
+    pub(super) late_writes: bool,
+    late: Option<Late>,
+    /// What has come true of what may happen, for the curious: late writes that landed, syncs that failed, attempts
+    /// that were short.
+    pub(super) seen: super::Seen,
+    /// Mixes all operations of all lives with their outcomes.
+    pub(super) trace: u64,
 }
 
 impl State {
@@ -52,9 +70,20 @@ impl State {
             crash_at: None,
             stopped: false,
             capacity: None,
-            write_fault: None,
-            sync_fault: None,
+            faults: Vec::new(),
+            short_writes: false,
+            late_writes: false,
+            late: None,
+            seen: super::Seen::default(),
+            trace: 0,
         }
+    }
+
+    /// Another disk that is like this one is now, as a machine would find it that is started on a copy.
+    pub(super) fn fork(&self, seed: u64) -> Self {
+        let mut fork = Self { rng: Rng::new(seed), late: None, ..self.clone() };
+        fork.crash(Crash::Kill);
+        fork
     }
 
     /// Counts an operation. True if the machine stops in the middle of it.
@@ -68,13 +97,43 @@ impl State {
     }
 
     /// Runs an operation that happens wholly or not at all.
-    pub(super) fn step<T>(&mut self, op: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn step<T>(&mut self, target: Target, op: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
         let last = self.begin()?;
         if last && self.rng.coin() {
             return Err(Stopped::error());
         }
+        if target != Target::Sync
+            && let Some(error) = self.due(target)
+        {
+            return Err(error);
+        }
         let result = op(self);
+        self.mix(target as u64 ^ u64::from(result.is_ok()) << 8);
         if last { Err(Stopped::error()) } else { result }
+    }
+
+    fn mix(&mut self, what: u64) {
+        self.trace = (self.trace ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    }
+
+    /// The error of the fault that an operation of this kind meets, if it meets one.
+    fn due(&mut self, target: Target) -> Option<io::Error> {
+        let mut errno = None;
+        self.faults.retain_mut(|fault| {
+            if fault.target != target && fault.target != Target::Any {
+                return true;
+            }
+            if fault.nth > 1 {
+                fault.nth -= 1;
+                return true;
+            }
+            errno = errno.or(Some(fault.errno));
+            fault.is_sticky
+        });
+        let errno = errno?;
+        self.seen.faults += 1;
+        self.mix(u64::from(errno.unsigned_abs()) << 16);
+        Some(io::Error::from_raw_os_error(errno))
     }
 
     pub(super) fn check_life(&self, life: u64) -> io::Result<()> {
@@ -146,7 +205,7 @@ impl State {
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
         match self.find(path) {
             Ok(node) => {
-                self.file(node)?.set(&[]);
+                self.file(node)?.clear();
                 Ok(node)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.link(path, Node::File(FileImage::default())),
@@ -169,7 +228,7 @@ impl State {
         let live = self.dir(dir)?.live.clone();
         let entries = live.into_iter().filter_map(|(name, node)| {
             Some(match self.nodes.get(&node)? {
-                Node::File(file) => Entry { name, len: file.live.len() as u64, is_dir: false },
+                Node::File(file) => Entry { name, len: file.len() as u64, is_dir: false },
                 Node::Dir(_) => Entry { name, len: 0, is_dir: true },
             })
         });
@@ -179,8 +238,8 @@ impl State {
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let node = self.find(path)?;
         self.dir(node)?;
-        if self.sync_fails() {
-            return Err(eio());
+        if let Some(error) = self.due(Target::Sync) {
+            return Err(error);
         }
         self.dir(node)?.sync();
         self.drop_unlinked();
@@ -190,30 +249,53 @@ impl State {
     /// Writes what fits. The operation that stops the machine, and one that fails, write some of the sectors.
     pub(super) fn write(&mut self, node: u64, offset: u64, bytes: &[u8], durable: bool) -> io::Result<usize> {
         let last = self.begin()?;
+        self.mix(offset ^ (bytes.len() as u64) << 32);
         let room = self.room();
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // A file without a name takes what nobody will read.
-        let Some(Node::File(file)) = self.nodes.get_mut(&node) else { return Ok(bytes.len()) };
+        let Some(Node::File(file)) = self.nodes.get_mut(&node) else {
+            // A file without a name takes what nobody will read.
+            return if last { Err(Stopped::error()) } else { Ok(bytes.len()) };
+        };
         let fits = usize::try_from(room).unwrap_or(usize::MAX);
-        let count = bytes.len().min(file.live.len().saturating_add(fits).saturating_sub(at));
-        let bytes = &bytes[..count];
+        let mut count = bytes.len().min(file.len().saturating_add(fits).saturating_sub(at));
         if last {
-            file.write_partly(at, bytes, &mut self.rng);
+            let bytes = &bytes[..count];
+            if self.late_writes && self.rng.coin() {
+                self.late = Some(Late { node, at, bytes: bytes.to_vec() });
+            } else {
+                file.write_partly(at, bytes, &mut self.rng);
+                if durable && self.rng.below(4) == 0 {
+                    file.sync_range(at, count);
+                }
+            }
             return Err(Stopped::error());
         }
-        if is_due(&mut self.write_fault) {
-            file.write_partly(at, bytes, &mut self.rng);
-            return Err(eio());
+        if let Some(error) = self.due(Target::Write) {
+            if error.kind() != io::ErrorKind::Interrupted
+                && let Some(Node::File(file)) = self.nodes.get_mut(&node)
+            {
+                file.write_partly(at, &bytes[..count], &mut self.rng);
+            }
+            return Err(error);
         }
         if count == 0 {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        file.write(at, bytes);
-        if durable {
-            if is_due(&mut self.sync_fault) {
-                file.sync_fails(&mut self.rng);
-                return Err(eio());
+        if self.short_writes && self.rng.below(4) == 0 {
+            self.seen.short_writes += 1;
+            if self.rng.below(3) == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EINTR));
             }
+            count = 1 + self.rng.below(count);
+        }
+        let sync_error = if durable { self.due(Target::Sync) } else { None };
+        let Some(Node::File(file)) = self.nodes.get_mut(&node) else { return Ok(count) };
+        file.write(at, &bytes[..count]);
+        if let Some(error) = sync_error {
+            file.sync_fails(&mut self.rng);
+            return Err(error);
+        }
+        if durable {
             file.sync_range(at, count);
         }
         Ok(count)
@@ -232,26 +314,50 @@ impl State {
     }
 
     pub(super) fn sync_file(&mut self, node: u64) -> io::Result<()> {
-        let fails = self.sync_fails();
+        let error = self.due(Target::Sync);
         let Some(Node::File(file)) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if fails {
-            file.sync_fails(&mut self.rng);
-            return Err(eio());
+        if let Some(error) = error {
+            if error.kind() != io::ErrorKind::Interrupted {
+                file.sync_fails(&mut self.rng);
+            }
+            return Err(error);
         }
         file.sync();
         Ok(())
     }
 
-    fn sync_fails(&mut self) -> bool {
-        is_due(&mut self.sync_fault)
+    /// What the device has of the first bytes of a file: it is synced, its cache dropped, then read.
+    pub(super) fn read(&mut self, path: &Path, len: usize) -> io::Result<FileBytes> {
+        let node = self.find(path)?;
+        let file = self.file(node)?;
+        if !canary::is(Canary::ReadWithoutSync) {
+            file.sync();
+            if !canary::is(Canary::ReadFromCache) {
+                file.evict();
+            }
+        }
+        if file.bad_before(len).is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        Ok(file.read(len))
+    }
+
+    pub(super) fn map(&mut self, path: &Path) -> io::Result<Region> {
+        let node = self.find(path)?;
+        let file = self.file(node)?;
+        Ok(Region::simulated(file.read(usize::MAX), file.bad_before(usize::MAX)))
+    }
+
+    /// Bytes in all files that have a name.
+    pub(super) fn used(&self) -> u64 {
+        let mut used = 0;
+        self.walk(ROOT, &mut PathBuf::new(), &mut |_, file| used += file.len() as u64);
+        used
     }
 
     /// The bytes that files may still grow by.
     pub(super) fn room(&self) -> u64 {
-        let Some(capacity) = self.capacity else { return u64::MAX };
-        let mut used = 0;
-        self.walk(ROOT, &mut PathBuf::new(), &mut |_, file| used += file.live.len() as u64);
-        capacity.saturating_sub(used)
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
     }
 
     pub(super) fn lock(&mut self, path: &Path, owner: &str) -> io::Result<u64> {
@@ -260,6 +366,8 @@ impl State {
         {
             return Err(held_by(&held.owner));
         }
+        // The dead holder's lock lasts as long as its last write.
+        self.land();
         let node = self.create(path)?;
         if self.room() >= owner.len() as u64 {
             self.file(node)?.write(0, owner.as_bytes());
@@ -269,6 +377,16 @@ impl State {
         Ok(ticket)
     }
 
+    /// Lets the last write of a dead process land.
+    fn land(&mut self) {
+        if let Some(Late { node, at, bytes }) = self.late.take()
+            && let Some(Node::File(file)) = self.nodes.get_mut(&node)
+        {
+            file.write(at, &bytes);
+            self.seen.late_writes += 1;
+        }
+    }
+
     pub(super) fn unlock(&mut self, ticket: u64) {
         self.locks.retain(|_, held| held.ticket != ticket);
     }
@@ -276,7 +394,7 @@ impl State {
     pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         self.walk(ROOT, &mut PathBuf::from("/"), &mut |path, file| {
-            files.insert(path.to_owned(), file.live.clone());
+            files.insert(path.to_owned(), file.read(usize::MAX).to_vec());
         });
         files
     }
@@ -296,7 +414,9 @@ impl State {
     }
 
     pub(super) fn crash(&mut self, kind: Crash) {
+        self.mix(1 << 40);
         if kind == Crash::Power {
+            self.late = None;
             for node in self.nodes.values_mut() {
                 match node {
                     Node::File(file) => file.power_cut(&mut self.rng),
@@ -310,8 +430,7 @@ impl State {
         self.ops = 0;
         self.crash_at = None;
         self.stopped = false;
-        self.write_fault = None;
-        self.sync_fault = None;
+        self.faults.clear();
     }
 
     /// Forgets the nodes that no path can lead to any more, not even after a power cut.
@@ -327,15 +446,4 @@ impl State {
         }
         self.nodes = reached;
     }
-}
-
-fn eio() -> io::Error {
-    io::Error::from_raw_os_error(libc::EIO)
-}
-
-/// Counts down to a fault.
-fn is_due(fault: &mut Option<u64>) -> bool {
-    let due = fault.is_some_and(|nth| nth <= 1);
-    *fault = fault.map(|nth| nth - u64::from(nth > 0)).filter(|_| !due);
-    due
 }
