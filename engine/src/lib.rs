@@ -1,5 +1,6 @@
 #![doc = include_str!("../../ARCHITECTURE.md")]
 pub mod archive;
+pub(crate) mod canary;
 pub mod ccms;
 pub mod decode;
 pub mod disk;
@@ -12,6 +13,8 @@ pub mod model;
 pub mod names;
 pub mod paths;
 pub mod query;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod slot;
 pub mod snapshot;
 pub mod store;

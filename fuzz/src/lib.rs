@@ -7,6 +7,7 @@
 
 mod config;
 mod decode;
+mod engine_ops;
 mod face;
 mod http_write;
 mod manifest;
@@ -20,6 +21,7 @@ mod snapshot;
 
 pub use config::config;
 pub use decode::decode;
+pub use engine_ops::engine_ops;
 pub use http_write::http_write;
 pub use manifest::{manifest, manifest_repaired};
 pub use mutate::replay_mutated;
@@ -31,7 +33,7 @@ pub use snapshot::{snapshot, snapshot_repaired};
 pub type Target = fn(&[u8]);
 
 /// All targets that must hold, by name. [`canary`] is none of them.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("decode", decode),
     ("segment", segment),
     ("segment_repaired", segment_repaired),
@@ -43,6 +45,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("query_json", query_json),
     ("config", config),
     ("http_write", http_write),
+    ("engine_ops", engine_ops),
 ];
 
 /// Fails on purpose: shows that a failing target is seen as one, wherever targets are run.

@@ -44,6 +44,7 @@ fn made(target: &str) -> Vec<(String, Vec<u8>)> {
         "query_json" => queries(),
         "config" => configurations(),
         "http_write" => writes(),
+        "engine_ops" => scripts(),
         _ => panic!("{target} is no target"),
     }
 }
@@ -133,6 +134,15 @@ fn writes() -> Vec<(String, Vec<u8>)> {
         seed("cut-chunk", 1 | 2 | 16, 12, &bodies),
         seed("raw", 0xc0, 0, &raw),
     ]
+}
+
+/// Bytes that scripts of the simulator are made of.
+fn scripts() -> Vec<(String, Vec<u8>)> {
+    let bytes = |seed| {
+        let mut numbers = Numbers(seed);
+        (0..24).flat_map(|_| numbers.next().to_le_bytes()).collect::<Vec<u8>>()
+    };
+    (0..3).map(|seed| named(&format!("numbers-{seed}"), bytes(seed))).collect()
 }
 
 /// A generator of numbers that looks random and is always the same.
@@ -230,6 +240,7 @@ targets! {
     query_requests_are_answered_whatever_their_bytes query_json,
     configurations_that_are_accepted_print_and_read_back config,
     what_http_acknowledges_is_read_back_after_a_power_cut http_write,
+    a_store_keeps_its_promises_whatever_happens engine_ops,
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const GROUND_FLOOR: [&str; 8] = ["model", "names", "slot", "format", "disk", "env", "paths", "error"];
+const GROUND_FLOOR: [&str; 9] = ["model", "names", "slot", "format", "disk", "env", "paths", "error", "canary"];
 const STAGES: [&str; 4] = ["decode", "head", "wal", "snapshot"];
 
 #[test]

@@ -7,6 +7,7 @@
 use super::Store;
 use super::layers::{Layers, Loaded, PARTITION};
 use super::transpose::Transposer;
+use crate::canary::{self, Canary};
 use crate::format::manifest::{LiveSnapshot, Manifest};
 use crate::head::Host;
 use crate::model::Lsn;
@@ -173,7 +174,7 @@ impl Store {
     }
 
     fn snapshot_step(&self, mut job: Box<SnapshotJob>) -> Result<(Progress, Option<Job>), JobError> {
-        if self.log.durable() < job.last {
+        if self.log.durable() < job.last && !canary::is(Canary::SnapshotBeforeDurable) {
             if matches!(self.log.pulse().refuses, Some(super::Unavailable::Failed(_))) {
                 return Err(JobError::LogFailed);
             }
@@ -181,7 +182,11 @@ impl Store {
         }
         while let Some(host) = job.hosts.get(job.next).map(Arc::clone) {
             job.next += 1;
-            if self.write_host(&mut job, &host)? {
+            let wrote = self.write_host(&mut job, &host);
+            if wrote.is_err() && canary::is(Canary::FailedSnapshotDropsRows) {
+                job.hosts.iter().for_each(|host| host.state.lock().drop_up_to(job.last));
+            }
+            if wrote? {
                 return Ok((Progress::Done, Some(Job::Snapshot(job))));
             }
         }
@@ -230,14 +235,20 @@ impl Store {
             fresh.push(self.load(identity, 0, path, &finished)?);
         }
         let unneeded = self.unneeded_segments(job.last);
+        if canary::is(Canary::UnlinkBeforeManifest) {
+            self.forget_segments(&unneeded.0)?;
+        }
         self.change_layers(|layers, manifest| {
             layers.snapshots.extend(fresh);
-            manifest.snapshot_lsn = job.last;
+            manifest.snapshot_lsn = if canary::is(Canary::SnapshotClaimsMore) { self.log.durable() } else { job.last };
             manifest.log_floor = unneeded.1;
             true
         })?;
         for host in &job.hosts {
             host.state.lock().drop_up_to(job.last);
+        }
+        if canary::is(Canary::UnlinkBeforeManifest) {
+            return Ok(());
         }
         self.forget_segments(&unneeded.0)
     }
@@ -310,6 +321,9 @@ impl Store {
         layers.drop_spent_marks();
         next.archived = layers.archived.to_vec();
         next.snapshots = layers.snapshots.iter().map(|loaded| loaded.live).collect();
+        if canary::is(Canary::ForgetFrees) {
+            layers.frees.retain(|free| free.lsn > next.snapshot_lsn);
+        }
         next.frees = layers.frees.iter().filter(|free| free.lsn <= next.snapshot_lsn).cloned().collect();
         self.replace_manifest(&mut next).map_err(JobError::io("write", self.paths.manifest()))?;
         // Frees may have been published meanwhile; they are younger than all that the manifest speaks of.
@@ -326,6 +340,9 @@ impl Store {
 
     /// The present, as far as files are concerned: the wall clock, but never later than the newest sample.
     pub(super) fn present(&self) -> i64 {
+        if canary::is(Canary::RetentionTrustsClock) {
+            return self.env.unix_now();
+        }
         self.env.unix_now().min(self.newest.load(Ordering::Relaxed))
     }
 
@@ -333,7 +350,11 @@ impl Store {
         let layers = self.layers();
         let sealed_before = self.present().saturating_sub(self.options().late_window);
         let Some(range) = choose(&layers, sealed_before) else { return Ok(None) };
-        self.merge_job(&layers.snapshots[range], |_, _| false)
+        let mut inputs = layers.snapshots[range].to_vec();
+        if inputs.len() > 2 && canary::is(Canary::MergeSkipsNeighbour) {
+            inputs.remove(1);
+        }
+        self.merge_job(&inputs, |_, _| false)
     }
 
     /// A merge of neighbours of one partition, without the hosts that `hides` names.

@@ -5,6 +5,7 @@
 
 use super::Store;
 use super::layers::{Layers, selects_series};
+use crate::canary::{self, Canary};
 use crate::format::manifest::Free;
 use crate::head::SlotRun;
 use crate::model::Lsn;
@@ -66,6 +67,11 @@ impl Store {
     /// Copies what the head has, then takes hold of the layers below.
     /// `times` is what [`Captured::gather`] will be asked for, with its margins.
     pub(super) fn capture(&self, cluster: &str, host: &str, metric: MetricName, times: &Range<i64>) -> Captured {
+        let early = canary::is(Canary::CaptureSnapshotsFirst).then(|| {
+            let early = self.layers();
+            canary::amidst();
+            early
+        });
         let frees = self.layers().frees_of(cluster, host);
         let times = if frees.is_empty() { times } else { &ALWAYS };
         let mut head = Vec::new();
@@ -92,13 +98,14 @@ impl Store {
                 runs,
             }));
         }
+        canary::amidst();
         Captured {
             cluster: cluster.to_owned(),
             host: host.to_owned(),
             metric: self.layouts.metric_name(metric),
             head,
             frees,
-            layers: self.layers(),
+            layers: early.unwrap_or_else(|| self.layers()),
         }
     }
 }

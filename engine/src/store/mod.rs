@@ -286,6 +286,11 @@ impl Store {
         Arc::clone(&self.options.read())
     }
 
+    /// How the log is doing.
+    pub fn pulse(&self) -> Pulse {
+        self.log.pulse()
+    }
+
     /// How the store is doing.
     pub fn stats(&self) -> Stats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -194,15 +194,13 @@ impl Store {
         let log = Arc::new(log);
         let mut committer = Committer::new(Arc::clone(&log), Arc::clone(&preparer), options.durability, plan.seal);
         let mut read_only = None;
-        if let Err(error) = committer.begin(plan.seq, next_lsn) {
-            match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
-                    let why = format!("cannot prepare {}: {error}", paths.segment(plan.seq).display());
-                    log.is_full(why.clone());
-                    read_only = Some(why);
-                }
-                _ => return Err(OpenError::io("begin", paths.segment(plan.seq))(error)),
+        if let Err(error) = begin(&mut committer, &plan, &recovered) {
+            if !is_for_space(&error) {
+                return Err(OpenError::io("begin", paths.segment(plan.seq))(error));
             }
+            let why = format!("cannot prepare {}: {error}", paths.segment(plan.seq).display());
+            log.is_full(why.clone());
+            read_only = Some(why);
         }
         let store = Self {
             series: AtomicUsize::new(count_series(&hosts)),
@@ -259,8 +257,13 @@ impl Store {
         // The floor may have been passed over by a life that could not move it for want of space.
         let floor = plan.oldest.map_or(plan.seq, |oldest| oldest.seq);
         if manifest.generation == 1 || manifest.log_floor != floor {
-            manifest.log_floor = floor;
-            self.replace_manifest(&mut manifest).map_err(OpenError::io("write", self.paths.manifest()))?;
+            let mut next = Manifest { log_floor: floor, ..manifest.clone() };
+            match self.replace_manifest(&mut next) {
+                Ok(()) => *manifest = next,
+                // A later start moves it. Until then the files that the manifest speaks of have to stay.
+                Err(error) if is_for_space(&error) => return Ok(()),
+                Err(error) => return Err(OpenError::io("write", self.paths.manifest())(error)),
+            }
         }
         let mut unlinked = false;
         // A salvage that was cut off had recorded its losses: what it did not set aside is set aside now.
@@ -316,6 +319,28 @@ impl Store {
     pub(super) fn replace_manifest(&self, manifest: &mut Manifest) -> io::Result<()> {
         manifest.generation += 1;
         self.disk.replace(&self.paths.manifest(), &manifest.to_bytes())
+    }
+}
+
+/// Whether a disk refuses what grows and can still be read.
+fn is_for_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// Begins the segment behind what was recovered.
+#[cfg(not(feature = "sim"))]
+fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::Result<()> {
+    committer.begin(plan.seq, recovered.next_lsn)
+}
+
+/// Begins the segment behind what was recovered, unless that rule is broken.
+#[cfg(feature = "sim")]
+fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::Result<()> {
+    let is_broken = crate::canary::is(crate::canary::Canary::AppendToRecovered);
+    match recovered.end.filter(|end| is_broken && end.end > BLOCK as u64) {
+        Some(end) => committer.append_to_recovered(end),
+        None => committer.begin(plan.seq, recovered.next_lsn),
     }
 }
 

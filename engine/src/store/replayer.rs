@@ -1,6 +1,7 @@
 //! From frames back to hosts, layouts and rows. Replay stores what the rows say; it never decides anything.
 
 use super::SegmentInfo;
+use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, FileBytes};
 use crate::format::FormatError;
 use crate::format::frame::write::{self, RowValues};
@@ -105,6 +106,14 @@ impl<'a> Replayer<'a> {
         let run = Run { start: row.start(), frequency: row.frequency() };
         self.newest = self.newest.max(run.end_after(row.slot().saturating_add(1)));
         let mut state = host.state.lock();
+        let mut placed = (run, row.slot());
+        if canary::is(Canary::ReplayDecides)
+            && let Some((ordinal, _)) = row.present().next()
+        {
+            let time = run.nominal(row.slot());
+            placed = state.runs.place(ordinal, time, run.frequency).unwrap_or(placed);
+        }
+        let (run, slot) = placed;
         let same_ordinals = if state.layout.is_empty() || layout.extends(&state.layout) {
             state.layout = Arc::clone(layout);
             true
@@ -112,13 +121,8 @@ impl<'a> Replayer<'a> {
             state.layout.extends(layout)
         };
         // Frames are far shorter than 4 GiB.
-        let mut linked = HeadRow {
-            lsn,
-            frame: Arc::clone(frame),
-            offset: u32::try_from(offset).unwrap_or(u32::MAX),
-            run,
-            slot: row.slot(),
-        };
+        let mut linked =
+            HeadRow { lsn, frame: Arc::clone(frame), offset: u32::try_from(offset).unwrap_or(u32::MAX), run, slot };
         if !same_ordinals {
             let names: Vec<KeyName<'_>> = layout.keys().iter().map(crate::names::Key::name).collect();
             state.layout = self.layouts.extend(&state.layout, &names);
@@ -131,7 +135,7 @@ impl<'a> Replayer<'a> {
         if let Some(row) = linked.frame.row(linked.offset) {
             let mut samples = 0;
             let ordinals = row.present().inspect(|_| samples += 1).map(|(ordinal, _)| ordinal);
-            state.runs.record_all(ordinals, run, row.slot());
+            state.runs.record_all(ordinals, run, slot);
             self.samples += samples;
         }
         state.link(linked);

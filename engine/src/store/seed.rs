@@ -3,6 +3,7 @@
 
 use super::Store;
 use super::layers::PARTITION;
+use crate::canary::{self, Canary};
 use crate::head::{Host, HostState};
 use crate::names::KeyName;
 use crate::slot::RUN_SLOTS;
@@ -13,6 +14,9 @@ impl Store {
     /// samples could reach back over. A damaged directory is passed over: the series then begins a new run.
     pub(super) fn seed(&self, host: &Host, state: &mut HostState) {
         state.seeded = true;
+        if canary::is(Canary::ForgetRuns) {
+            return;
+        }
         let known = state.runs.series_count();
         let options = self.options();
         let frequency = options.metrics.iter().map(|(_, metric)| metric.frequency).max().unwrap_or(0);

@@ -2,6 +2,7 @@
 
 use super::open::{Log, PendingFrame};
 use super::prepare::Preparer;
+use crate::canary::{self, Canary};
 use crate::disk::{AlignedBuf, BLOCK, LogFile};
 use crate::format::frame::Place;
 use crate::format::frame::write;
@@ -160,7 +161,12 @@ impl Committer {
         let place = Place { store: self.log.store, seq: frame.seq, offset: frame.offset };
         let rows = u32::try_from(frame.links.len()).unwrap_or(u32::MAX);
         write::seal(bytes, frame.bytes.len(), place, frame.first_lsn, rows, self.synced);
+        #[cfg(feature = "sim")]
+        if canary::is(Canary::RewriteSyncedBlock) {
+            self.rewrite_block_before(&frame)?;
+        }
         match self.durability {
+            Durability::Sync if canary::is(Canary::AckBeforeSync) => self.file()?.write(frame.offset, &buf, false)?,
             Durability::Sync => self.file()?.begin(frame.offset, buf)?,
             Durability::Interval(_) => {
                 self.file()?.write(frame.offset, &buf, false)?;
@@ -174,8 +180,11 @@ impl Committer {
 
     /// Waits for the frame that is on its way, and begins the next one if it belongs into the same segment.
     fn end_frame(&mut self, clock: &dyn Fn() -> Duration) -> io::Result<Step> {
-        if self.durability == Durability::Sync {
-            self.buf = self.file()?.finish()?;
+        if self.durability == Durability::Sync && !canary::is(Canary::AckBeforeSync) {
+            match self.file()?.finish() {
+                Err(_) if canary::is(Canary::RetryFailedSync) => self.file()?.sync()?,
+                finished => self.buf = finished?,
+            }
         }
         let Some((frame, begun)) = self.under_way.take() else { return Ok(Step::Idle) };
         let end = frame.offset + frame.padded_len() as u64;
@@ -191,6 +200,27 @@ impl Committer {
             }
         }
         Ok(Step::Committed { frame, took: now.saturating_sub(begun) })
+    }
+
+    /// Goes on in the segment that recovery found last, as must not be.
+    #[cfg(feature = "sim")]
+    pub(crate) fn append_to_recovered(&mut self, end: Seal) -> io::Result<()> {
+        self.file = Some(self.log.disk.open_log(&self.log.paths.segment(end.seq))?);
+        self.seq = end.seq;
+        self.end = Some(end);
+        self.log.append_to_recovered(end);
+        Ok(())
+    }
+
+    /// Writes the block in front of a frame once more, as must not be.
+    #[cfg(feature = "sim")]
+    fn rewrite_block_before(&mut self, frame: &PendingFrame) -> io::Result<()> {
+        let end = usize::try_from(frame.offset).map_err(io::Error::other)?;
+        let bytes = self.log.disk.read_prefix(&self.log.paths.segment(frame.seq), end)?;
+        let mut block = AlignedBuf::zeroed(BLOCK);
+        block.as_bytes_mut().copy_from_slice(&bytes[end - BLOCK..]);
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("no segment is open"))?;
+        file.write(frame.offset - BLOCK as u64, &block, true)
     }
 
     /// Acknowledges a committed frame, after it was published.

@@ -1,5 +1,6 @@
 //! The open end of the log: rows become bytes of the next frame.
 
+use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
 use crate::error::Unavailable;
 use crate::format::StoreId;
@@ -238,6 +239,16 @@ impl Log {
         lsn
     }
 
+    /// Goes on behind the end of a segment that was recovered, as must not be, with ids that it has not given.
+    #[cfg(feature = "sim")]
+    pub(super) fn append_to_recovered(&self, end: crate::format::segment::Seal) {
+        let mut open = self.open.lock();
+        (open.seq, open.offset) = (end.seq, end.end);
+        let blocks = u32::try_from(end.end / BLOCK as u64).unwrap_or(0);
+        open.local.next_layout = 64 * blocks;
+        open.local.hosts.extend((0..8 * blocks).map(|used| (u32::MAX - used, 0)));
+    }
+
     /// The number of the segment that rows are appended to.
     pub fn seq(&self) -> u64 {
         self.open.lock().seq
@@ -417,7 +428,9 @@ impl Open {
         if self.offset > BLOCK as u64 {
             self.seq += 1;
             self.offset = BLOCK as u64;
-            self.local = LocalIds::default();
+            if !canary::is(Canary::SegmentsShareDefinitions) {
+                self.local = LocalIds::default();
+            }
             self.definition_bytes_before = std::mem::take(&mut self.definition_bytes);
         }
     }

@@ -159,6 +159,39 @@ fn a_store_that_starts_on_a_full_disk_is_read_and_goes_on_when_there_is_space() 
 }
 
 #[test]
+fn a_start_on_a_full_disk_that_finds_a_prepared_segment_is_no_failure() {
+    let (world, mut model) = (World::new(1), Model::default());
+    let mut life = Life::open(&world, &mut model).unwrap();
+    life.write(&[sample("n1", "", 0, 0.5)]);
+    assert_eq!(life.commit(), Progress::Idle);
+    life.compact(true);
+    life.prepare();
+    drop(life);
+    // A life that commits nothing leaves a segment that the next start passes over, and the log's begin with it.
+    let mut life = Life::open(&world, &mut model).unwrap();
+    life.prepare();
+    life.close();
+    drop(Life::open(&world, &mut model).unwrap());
+    Life::open(&world, &mut model).unwrap().prepare();
+    world.disk.set_capacity(Some(world.disk.used()));
+    for slot in 1..4 {
+        let mut life = Life::open(&world, &mut model).unwrap();
+        life.check();
+        if slot == 3 {
+            world.disk.set_capacity(None);
+            life.prepare();
+        }
+        if life.store.ready().is_ok() {
+            life.write(&[sample("n1", "", slot, 1.5)]);
+            life.commit();
+        }
+        drop(life);
+        world.disk.crash(Crash::Power);
+    }
+    Life::open(&world, &mut model).unwrap().check();
+}
+
+#[test]
 fn with_an_interval_a_kill_loses_nothing_and_a_power_cut_only_what_came_after_the_last_sync() {
     for seed in 0..30 {
         for kind in [Crash::Kill, Crash::Power] {

@@ -307,7 +307,7 @@ impl State {
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         // A file without a name takes what nobody will read.
         if let Some(Node::File(file)) = self.nodes.get_mut(&node) {
-            let fits = bytes.len().min(file.live.len().saturating_sub(at));
+            let fits = bytes.len().min(file.len().saturating_sub(at));
             file.write_partly(at, &bytes[..fits], &mut self.rng);
         }
         if last { Err(Stopped::error()) } else { Ok(()) }

@@ -1,7 +1,6 @@
 //! One life of a store: its steps, and what the model is told of them.
 
-use super::{Content, FREQUENCY, Model, Sample, Told, World, body, commit, content};
-use kymo_engine::disk::sim::Crash;
+use super::{FREQUENCY, Model, Sample, Told, World, body, commit, content};
 use kymo_engine::model::Lsn;
 use kymo_engine::store::{Progress, Store};
 
@@ -59,16 +58,6 @@ impl<'a> Life<'a> {
         progress
     }
 
-    /// Drops what is older than the retention, one segment.
-    pub(crate) fn retain(&mut self) {
-        if let Some(retention) = self.world.options.retention {
-            self.model.expire(kymo_engine::env::Env::unix_now(&*self.world.clock) - retention);
-        }
-        // Only a machine that stops may refuse.
-        let done = self.store.retention_step(&|_, _| false);
-        assert!(done.is_ok() || self.world.disk.is_stopped(), "{done:?}");
-    }
-
     /// Prepares the next segment.
     pub(crate) fn prepare(&mut self) {
         let done = self.store.prepare_step();
@@ -83,15 +72,6 @@ impl<'a> Life<'a> {
                 Ok(_) => return,
                 Err(error) => return assert!(self.world.disk.is_stopped(), "{error}"),
             }
-        }
-    }
-
-    /// Lets the interval of the durability pass, and syncs.
-    pub(crate) fn sync(&mut self) {
-        self.commit();
-        self.world.clock.pass(super::INTERVAL + 1);
-        if self.commit() == Progress::Idle {
-            self.model.settle(self.told.acknowledged());
         }
     }
 
@@ -113,26 +93,4 @@ impl<'a> Life<'a> {
 pub(crate) fn sample(host: &str, component: &str, slot: i64, value: f64) -> Sample {
     let series = (host.to_owned(), "load".to_owned(), component.to_owned());
     Sample { series, time: super::START + slot * FREQUENCY, bits: value.to_bits() }
-}
-
-/// Ends a life by a crash, opens the store and checks it against the model; then a second time, which must read the
-/// same; then writes, commits and cuts the power, after which that must be there, too.
-pub(crate) fn crash_and_check(world: &World, model: &mut Model, kind: Crash, told: &str) {
-    world.disk.crash(kind);
-    let read = reopen(world, model, told);
-    assert_eq!(read, reopen(world, model, told), "{told}: opened twice");
-    let value = f64::from(u32::try_from(model.len()).unwrap()) + 0.5;
-    let mut life = Life::open(world, model).unwrap();
-    life.write(&[sample("after", "", 0, value), sample("n1", "", 3, value)]);
-    assert_eq!(life.commit(), Progress::Idle, "{told}");
-    drop(life);
-    world.disk.crash(Crash::Power);
-    reopen(world, model, told);
-}
-
-fn reopen(world: &World, model: &mut Model, told: &str) -> Content {
-    let (store, report) = world.open().unwrap_or_else(|error| panic!("{told}: {error}"));
-    let read = content(&store);
-    model.check(&read).unwrap_or_else(|why| panic!("{told}: {why}\n{report:?}"));
-    read
 }

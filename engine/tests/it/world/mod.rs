@@ -3,7 +3,7 @@
 mod life;
 mod model;
 
-pub(crate) use life::{Life, crash_and_check, sample};
+pub(crate) use life::{Life, sample};
 pub(crate) use model::{Content, Model, Sample};
 
 use kymo_engine::disk::Disk;
@@ -24,8 +24,6 @@ use std::time::Duration;
 pub(crate) const START: i64 = 1_700_000_040;
 /// The interval of all metrics of [`metrics`], in seconds.
 pub(crate) const FREQUENCY: i64 = 60;
-/// The interval of a durability that is not `sync`, in seconds.
-pub(crate) const INTERVAL: i64 = 10;
 /// The data directory.
 pub(crate) const DIRECTORY: &str = "/data";
 

@@ -35,11 +35,9 @@ struct Pending {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     settled: Content,
-    /// What frees or retention may have taken away; reading tells.
+    /// What frees may have taken away; reading tells.
     loose: BTreeSet<(Series, i64)>,
     pending: Vec<Pending>,
-    /// Slots that ended before this instant may be gone.
-    expired: i64,
 }
 
 impl Model {
@@ -73,16 +71,6 @@ impl Model {
             let Pending { op, .. } = self.pending.remove(0);
             self.apply(&op);
         }
-    }
-
-    /// Retention may have dropped what ended before an instant.
-    pub(crate) fn expire(&mut self, limit: i64) {
-        self.expired = self.expired.max(limit);
-    }
-
-    /// How many values are known to be durable.
-    pub(crate) fn len(&self) -> usize {
-        self.settled.values().map(BTreeMap::len).sum()
     }
 
     /// What the model would say that a store has read, which is taken over: later reads must say the same.
@@ -145,8 +133,7 @@ impl Model {
                     }
                     (Some(_), _) => false,
                     (None, partly) => {
-                        time + FREQUENCY / 2 < self.expired
-                            || self.loose.contains(&(series.clone(), time))
+                        self.loose.contains(&(series.clone(), time))
                             || matches!(partly, Some(Op::Free { selector, to }) if frees(selector, *to, series, time))
                     }
                 };
