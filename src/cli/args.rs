@@ -78,7 +78,7 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
-    /// Bring the predecessor's checkpoints or archives into a store.
+    /// Bring the predecessor's checkpoints into a store.
     Import {
         /// Their directory.
         from: PathBuf,
@@ -254,10 +254,10 @@ enum Sub {
         #[arg(long)]
         json: bool,
     },
-    /// Bring checkpoints or archives of cc-metric-store into the store of a configuration; the server must not run
+    /// Bring checkpoints of cc-metric-store into the store of a configuration; the server must not run
     #[command(after_help = EXIT_CODES)]
     Import {
-        /// The directory: `checkpoints.directory` or `cleanup.directory` of cc-metric-store
+        /// The directory: `checkpoints.directory` of cc-metric-store
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
         /// The configuration of the store; default ./config.json if that exists

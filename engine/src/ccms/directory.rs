@@ -1,5 +1,5 @@
-//! What stands where below a checkpoint or archive directory of the predecessor: `<cluster>/<host>/<from>.bin`,
-//! `.json`, `current.wal`, and `<cluster>/<threshold>.parquet`.
+//! What stands where below a checkpoint directory of the predecessor: `<cluster>/<host>/<from>.bin`, `.json` and
+//! `current.wal`.
 
 use crate::disk::Disk;
 use std::collections::BTreeMap;
@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 pub struct Contents {
     /// By cluster and host.
     pub hosts: BTreeMap<(String, String), Vec<File>>,
-    /// Archives, in the order of their time within a cluster.
-    pub archives: Vec<File>,
     /// What is there and not read, and why.
     pub others: Vec<(PathBuf, Other)>,
 }
@@ -39,8 +37,6 @@ pub enum Kind {
     Json,
     /// The log behind the last snapshot.
     Wal,
-    /// An archive.
-    Parquet,
 }
 
 /// What is not read.
@@ -53,6 +49,9 @@ pub enum Other {
     /// A snapshot that was never finished.
     #[error("left over by an interrupted write; what was to be in it is in current.wal")]
     Temporary,
+    /// An archive.
+    #[error("a Parquet archive: checkpoints alone are imported")]
+    Archive,
     /// A checkpoint of before 1.5.
     #[error("an Avro checkpoint of before version 1.5, which no version 1.5 reads either")]
     Avro,
@@ -84,7 +83,6 @@ pub fn read(disk: &dyn Disk, root: &Path) -> Result<Contents, (PathBuf, io::Erro
             contents.others.push((path, Other::Name));
             continue;
         }
-        let mut archives = Vec::new();
         for host in list(&path)? {
             let path = path.join(&host.name);
             if host.is_dir && !is_text(&host.name) {
@@ -92,14 +90,10 @@ pub fn read(disk: &dyn Disk, root: &Path) -> Result<Contents, (PathBuf, io::Erro
             } else if host.is_dir {
                 let files = files(disk, &path, &mut contents).map_err(|error| (path, error))?;
                 contents.hosts.insert((cluster.name.clone(), host.name), files);
-            } else if let Some((Kind::Parquet, time)) = kind_of(&host.name) {
-                archives.push(File { path, kind: Kind::Parquet, time, len: host.len });
             } else {
                 contents.others.push((path, other(&host.name)));
             }
         }
-        archives.sort_by_key(|file| file.time);
-        contents.archives.append(&mut archives);
     }
     Ok(contents)
 }
@@ -111,7 +105,7 @@ fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> io::Resu
         let path = directory.join(&entry.name);
         match kind_of(&entry.name) {
             _ if entry.is_dir => contents.others.push((path, Other::Nested)),
-            Some((kind, time)) if kind != Kind::Parquet => files.push(File { path, kind, time, len: entry.len }),
+            Some((kind, time)) => files.push(File { path, kind, time, len: entry.len }),
             _ => {
                 let what = match other(&entry.name) {
                     Other::Stray => Other::Foreign,
@@ -134,7 +128,6 @@ fn kind_of(name: &str) -> Option<(Kind, Option<i64>)> {
     let kind = match extension {
         "bin" => Kind::Bin,
         "json" => Kind::Json,
-        "parquet" => Kind::Parquet,
         _ => return None,
     };
     Some((kind, stem.parse().ok()))
@@ -143,10 +136,11 @@ fn kind_of(name: &str) -> Option<(Kind, Option<i64>)> {
 /// What a file is that is not read where it stands.
 fn other(name: &str) -> Other {
     match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("parquet") => Other::Archive,
         Some("avro") => Other::Avro,
         Some("zip") => Other::Zip,
         Some("tmp") => Other::Temporary,
-        _ if kind_of(name).is_some_and(|(kind, _)| kind != Kind::Parquet) => Other::Stray,
+        _ if kind_of(name).is_some() => Other::Stray,
         _ => Other::Foreign,
     }
 }

@@ -46,8 +46,6 @@ pub enum Values<'a> {
     F64(&'a [[u8; 8]]),
     /// Numbers that were parsed.
     Parsed(Vec<f64>),
-    /// Binary32 numbers that were decoded.
-    Decoded(Vec<f32>),
 }
 
 impl Values<'_> {
@@ -57,7 +55,6 @@ impl Values<'_> {
             Self::F32(values) => values.len(),
             Self::F64(values) => values.len(),
             Self::Parsed(values) => values.len(),
-            Self::Decoded(values) => values.len(),
         }
     }
 
@@ -73,7 +70,6 @@ impl Values<'_> {
             Self::F32(values) => values.get(at).map_or(f64::NAN, |&bytes| f32::from_le_bytes(bytes).into()),
             Self::F64(values) => values.get(at).map_or(f64::NAN, |&bytes| f64::from_le_bytes(bytes)),
             Self::Parsed(values) => values.get(at).copied().unwrap_or(f64::NAN),
-            Self::Decoded(values) => values.get(at).map_or(f64::NAN, |&value| value.into()),
         }
     }
 }

@@ -61,7 +61,6 @@ impl<'f> Reading<'f> {
                 }),
                 Kind::Bin => parsed.take(ccms::bin::read(region)),
                 Kind::Json => parsed.take(ccms::json::read(region)),
-                Kind::Parquet => Skips::default(),
             };
             if skips.count > 0 {
                 parsed.damaged.push(Damaged { path: file.path.clone(), skips, error: None });

@@ -1,4 +1,4 @@
-//! Import of the predecessor's checkpoints and archives into a store.
+//! Import of the predecessor's checkpoints into a store.
 //!
 //! Goes through the hosts in their order and hands what their files hold to [`Store::begin_import`]. What is damaged is
 //! taken as far as it can be told, and named. It either happens as a whole or not at all: one that was cut off leaves
@@ -98,7 +98,7 @@ pub enum ImportError {
 /// Whether there is anything to import.
 pub fn has_files(disk: &dyn Disk, from: &Path) -> Result<bool, ImportError> {
     let contents = list(disk, from)?;
-    Ok(!contents.archives.is_empty() || contents.hosts.values().any(|files| !files.is_empty()))
+    Ok(contents.hosts.values().any(|files| !files.is_empty()))
 }
 
 /// Imports a directory into a store, which takes no writes any more and is to be closed then. `watch` is told how far
