@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long a start or a stop may take: much longer than any that is well.
@@ -60,12 +60,12 @@ impl Setup {
         let stderr = child.stderr.take().ok_or("stderr is a pipe")?;
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);
-        thread::spawn(move || {
+        let listener = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Ok(Server { child, said, begun, address: None })
+        Ok(Server { child, said, listener: Some(listener), begun, address: None })
     }
 
     /// Starts a server and waits until it takes writes; gives the time from the start of the process to that too.
@@ -89,6 +89,8 @@ impl Setup {
 pub(crate) struct Server {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
+    /// Reads what it says, to the last word.
+    listener: Option<JoinHandle<()>>,
     begun: Instant,
     address: Option<SocketAddr>,
 }
@@ -109,6 +111,8 @@ impl Server {
     /// A short pause; an error if the process has ended, or has been waited for too long.
     fn check_patience(&mut self, what: &str) -> Result<(), Failure> {
         if let Some(status) = self.child.try_wait()? {
+            // Its last words may still be on their way.
+            self.listener.take().map(JoinHandle::join);
             return Err(format!("kymo has ended with {status}; it said:\n{}", self.said()).into());
         }
         if self.begun.elapsed() > PATIENCE {
