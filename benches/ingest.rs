@@ -3,6 +3,7 @@
 use crate::compare::{Figure, compare};
 use crate::env::{SetClock, cpu_time, scale};
 use crate::null_disk::NullDisk;
+use crate::requests::request;
 use crate::workload::{self, Senders, metrics};
 use criterion::{Criterion, SamplingMode};
 use kymo_engine::disk::Disk;
@@ -45,6 +46,18 @@ impl Ingest {
         for (host, body) in (0..).zip(&mut self.bodies) {
             body.clear();
             lines += self.senders.body(host, self.minute, body);
+        }
+        self.minute += 1;
+        self.clock.set(workload::time(self.minute));
+        lines
+    }
+
+    /// The same as requests as they come.
+    fn prepare_requests(&mut self) -> u64 {
+        let mut lines = 0;
+        for (host, body) in (0..).zip(&mut self.bodies) {
+            body.clear();
+            lines += request(&self.senders, host, self.minute, body);
         }
         self.minute += 1;
         self.clock.set(workload::time(self.minute));
@@ -98,6 +111,18 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let mut total = Duration::ZERO;
         for _ in 0..iterations {
             ingest.prepare();
+            let writing = ingest.write();
+            times.add(0, writing);
+            times.add(1, ingest.copy());
+            total += writing;
+        }
+        total
+    });
+
+    compare(&mut group, "requests as they come", figure, &["memcpy"], warm, |ingest, iterations, times| {
+        let mut total = Duration::ZERO;
+        for _ in 0..iterations {
+            ingest.prepare_requests();
             let writing = ingest.write();
             times.add(0, writing);
             times.add(1, ingest.copy());

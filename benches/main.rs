@@ -15,7 +15,9 @@ mod ingest;
 mod instructions;
 mod null_disk;
 mod query;
+mod repeats;
 mod replay;
+mod requests;
 mod scan;
 mod snapshot;
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     }
     let mut criterion = Criterion::default().without_plots().configure_from_args();
     decode::bench(&mut criterion);
+    repeats::bench(&mut criterion);
     ingest::bench(&mut criterion);
     commit::bench(&mut criterion);
     busy::bench(&mut criterion);
