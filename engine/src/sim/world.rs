@@ -60,10 +60,10 @@ impl Clock {
         self.monotonic.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// The wall clock jumps, within a decade.
-    fn jump(&self, seconds: i64) {
+    /// The wall clock jumps, within a decade and not behind `floor`.
+    fn jump(&self, seconds: i64, floor: i64) {
         const YEAR: i64 = 366 * 86_400;
-        let now = self.unix_now().saturating_add(seconds).clamp(START - YEAR, START + 10 * YEAR);
+        let now = self.unix_now().saturating_add(seconds).clamp(START - YEAR, START + 10 * YEAR).max(floor);
         self.now.store(now, Ordering::Relaxed);
     }
 }
@@ -120,6 +120,9 @@ pub(super) struct World {
     /// Crashes of `start` that have come.
     crashes: usize,
     value: u32,
+    /// The latest present that a write was taken at. The store forgets the runs before its late window, and would lay
+    /// others over them where the clock went back further: that is not simulated.
+    present: i64,
     last: Vec<Sample>,
 }
 
@@ -197,6 +200,7 @@ impl World {
             start,
             crashes: 0,
             value: 0,
+            present: i64::MIN,
             last: Vec::new(),
         };
         world.disk.set_short_writes(setup.has_short_writes);

@@ -55,7 +55,7 @@ impl World {
                 if *hours < 0 {
                     self.report.reach(Probe::ClockBack);
                 }
-                self.clock.jump(i64::from(*hours) * 3600);
+                self.clock.jump(i64::from(*hours) * 3600, self.present);
                 Ok(())
             }
             Op::Restart => self.restart(),
@@ -174,6 +174,7 @@ impl World {
         }
         others.for_each(|(_, text)| body.push_str(text));
         let now = self.clock.unix_now();
+        self.present = self.present.max(now);
         let window = now - self.options.late_window..=now + self.options.skew;
         let good: Vec<Sample> = samples.iter().filter(|sample| window.contains(&sample.time)).copied().collect();
         bad += (samples.len() - good.len()) as u64;
