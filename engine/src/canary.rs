@@ -5,6 +5,7 @@
 
 /// A rule that is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "sim"), expect(unreachable_pub, reason = "it is public with the feature"))]
 #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "some rules are broken by the simulated disk alone"))]
 pub enum Canary {
     /// A frame is acknowledged before it is synced.
