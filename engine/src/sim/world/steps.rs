@@ -262,9 +262,11 @@ impl World {
 
     fn sync(&mut self) -> Checked {
         self.commit()?;
+        // What only the second one commits is not synced yet.
+        let committed = self.acknowledged();
         self.clock.pass(INTERVAL + 1);
         if self.commit()? {
-            self.synced = self.acknowledged();
+            self.synced = self.synced.max(committed);
             self.model.settle(self.synced);
         }
         Ok(())
