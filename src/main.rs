@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         },
         Command::Diagnose(options) => serve::diagnose(&options),
         Command::Cleanup { config, due, json } => serve::cleanup(config.as_deref(), due, json),
+        Command::Export { what, config } => serve::export(&what, config.as_deref()),
         Command::Import { from, config, json } => serve::import(&from, config.as_deref(), json),
         Command::Version => {
             serve::print(&args::version());

@@ -17,7 +17,7 @@ use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
 use crate::systemd;
 use crate::takeover;
-use crate::tools::{self, Due, ToolError};
+use crate::tools::{self, Due, Exported, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::Env;
 use kymo_engine::model::Lsn;
@@ -186,6 +186,13 @@ pub fn import(from: &Path, config: Option<&Path>, as_json: bool) -> Result<(), S
     }
     become_user(&loaded.config)?;
     Ok(tools::import(from, &loaded.config, as_json)?)
+}
+
+/// `kymo export`.
+pub fn export(what: &Exported, config: Option<&Path>) -> Result<(), ServeError> {
+    let config = config::load(config)?.config;
+    become_user(&config)?;
+    Ok(tools::export(what, &config)?)
 }
 
 /// `kymo serve`.

@@ -13,7 +13,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{self, IoKind};
-use crate::tools::Due;
+use crate::tools::{Due, ExportFormat, Exported};
 use kymo_engine::tools::estimate::Shape;
 
 /// What to do.
@@ -86,6 +86,13 @@ pub enum Command {
         config: Option<PathBuf>,
         /// Whether to print JSON.
         json: bool,
+    },
+    /// Write what a store holds in a form that other programs read.
+    Export {
+        /// What, and where to.
+        what: Exported,
+        /// The configuration that was named.
+        config: Option<PathBuf>,
     },
     /// Print [`version`] and end.
     Version,
@@ -188,6 +195,7 @@ Examples:
   kymo verify ./var/kymo                  check every checksum, also while kymo serves
   kymo backup ./var/kymo /backup/kymo     copy the store, also while kymo serves
   kymo import --from ./var/checkpoints    take over the checkpoints of cc-metric-store
+  kymo export --format csv --to -         print what the store holds
 
 Without a command kymo serves. Without --config it reads ./config.json if that exists, and otherwise listens on
 127.0.0.1:8082 with built-in metrics.";
@@ -267,6 +275,10 @@ enum Sub {
         #[arg(long)]
         json: bool,
     },
+    /// Write what the store of a configuration holds as line protocol, CSV or checkpoints of cc-metric-store; the
+    /// server must not run. As Parquet: `kymo archive`
+    #[command(after_help = EXIT_CODES)]
+    Export(ExportArgs),
     /// Say what heap, page cache, disk and log a store will need
     #[command(after_help = EXIT_CODES)]
     Estimate(EstimateArgs),
@@ -320,6 +332,28 @@ impl CleanupArgs {
         let Self { config, json, .. } = self;
         Command::Cleanup { config, due, json }
     }
+}
+
+#[derive(Args, Debug)]
+struct ExportArgs {
+    /// The form
+    #[arg(long)]
+    format: ExportFormat,
+    /// A new file, or `-` for stdout; for bin and json a new or empty directory
+    #[arg(long, value_name = "PATH")]
+    to: PathBuf,
+    /// Only this cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The first UTC day, as 2026-11-18
+    #[arg(long, value_name = "DATE", value_parser = midnight)]
+    from: Option<i64>,
+    /// The first UTC day behind the last one
+    #[arg(long, value_name = "DATE", value_parser = midnight)]
+    before: Option<i64>,
+    /// The configuration of the store; default ./config.json if that exists
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// The instant in which a UTC day begins, in unix seconds.
@@ -429,6 +463,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
         }
         Cli { command: Some(Sub::Bench(sub)), .. } => Ok(sub.into()),
         Cli { command: Some(Sub::Import { from, config, json }), .. } => Ok(Command::Import { from, config, json }),
+        Cli { command: Some(Sub::Export(args)), .. } => {
+            let ExportArgs { format, to, cluster, from, before, config } = args;
+            let times = from.unwrap_or(i64::MIN)..before.unwrap_or(i64::MAX);
+            Ok(Command::Export { what: Exported { format, to, cluster, times }, config })
+        }
         Cli { command: Some(Sub::Estimate(args)), .. } => {
             let EstimateArgs { hosts, series, interval, retention, f32_share, json } = args;
             let shape = Shape { f32_share, ..Shape::new(hosts, series, interval, retention.as_secs()) };

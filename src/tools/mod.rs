@@ -5,6 +5,7 @@
 mod backup;
 mod cleanup;
 mod estimate;
+mod export;
 mod import;
 mod inspect;
 pub(crate) mod out;
@@ -14,6 +15,8 @@ pub use backup::backup;
 pub use cleanup::Due;
 pub(crate) use cleanup::cleanup;
 pub use estimate::estimate;
+pub(crate) use export::export;
+pub use export::{ExportFormat, Exported};
 pub use import::import;
 pub(crate) use import::{lines as import_lines, summary as import_summary};
 pub use inspect::inspect;

@@ -30,6 +30,7 @@ mod bucket;
 mod cli;
 mod clock;
 mod compare;
+mod export;
 mod frontend;
 mod history;
 mod hostile;

@@ -171,7 +171,7 @@ fn put(to: &mut Snapshot<'static>, path: &[String], is_kept: bool, metric: Strin
 }
 
 /// The text of a snapshot: keys in the predecessor's order. It rounds values to one decimal; with `digits` that is done
-/// here too, otherwise all digits of the binary32 are written, which it reads just as well.
+/// here too, otherwise all digits are written, which it reads just as well. What is beyond binary32 is missing.
 pub fn write(from: i64, to: i64, tree: &Tree, digits: Option<usize>) -> String {
     let mut text = String::new();
     write_level(&mut text, (from, to), tree, digits);
@@ -188,10 +188,10 @@ fn write_level(text: &mut String, (from, to): (i64, i64), tree: &Tree, digits: O
         for (number, &value) in series.values.iter().enumerate() {
             text.push_str(if number > 0 { "," } else { "" });
             #[expect(clippy::cast_possible_truncation, reason = "the predecessor has binary32")]
-            let value = value as f32;
+            let rounded = value as f32;
             match digits {
-                _ if !value.is_finite() => text.push_str("null"),
-                Some(digits) => push(text, format_args!("{value:.digits$}")),
+                _ if !rounded.is_finite() => text.push_str("null"),
+                Some(digits) => push(text, format_args!("{rounded:.digits$}")),
                 None => push(text, format_args!("{value:?}")),
             }
         }
