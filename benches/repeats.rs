@@ -146,6 +146,7 @@ fn short_decimal(text: &[u8]) -> (f64, usize) {
     (mantissa as f64 / POWERS[point.map_or(0, |point| at - point) & 15], at)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a pass has some million lines")]
 fn bench_hosts(criterion: &mut Criterion, id: &str, hosts: u32) {
     let mut group = criterion.benchmark_group("decode and resolve");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
