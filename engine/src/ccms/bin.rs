@@ -230,7 +230,16 @@ impl<'a> Reader<'a> {
 
     /// The count of at most `most` with which the rest of the file reads to its very end.
     fn matching_count(&mut self, most: usize) -> Option<usize> {
-        (0..=most).rev().find(|&count| self.fits(count))
+        for count in (0..=most).rev() {
+            // Without steps left nothing fits: going through the counts would be quadratic work.
+            if self.work == 0 {
+                return None;
+            }
+            if self.fits(count) {
+                return Some(count);
+            }
+        }
+        None
     }
 
     /// Whether the rest of the file reads to its very end behind so many values.

@@ -155,6 +155,17 @@ fn a_damaged_count_is_told_from_what_follows_and_a_cut_array_is_left_out() {
 }
 
 #[test]
+fn a_cut_snapshot_full_of_arrays_ends() {
+    let mut bytes = bin::MAGIC.to_vec();
+    bytes.extend([0; 16]);
+    bytes.extend(u32::MAX.to_le_bytes());
+    let array = [&[1, 0, b'm'][..], &60_i64.to_le_bytes(), &60_i64.to_le_bytes(), &[0; 4]].concat();
+    bytes.extend(array.repeat(1 << 18));
+    let snapshot = bin::read(&bytes);
+    assert_eq!((snapshot.arrays.len(), snapshot.skips.first[0].why), (0, Reason::Cut));
+}
+
+#[test]
 fn binary64_snapshots_read() {
     let mut bytes = b"CCMS\x01\0\0\0".to_vec();
     for time in [60_i64, 180] {
