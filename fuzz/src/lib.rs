@@ -5,6 +5,7 @@
 //! files, and give the same verdict for the same bytes each time. `README.md` tells how to run a campaign.
 #![forbid(unsafe_code)]
 
+mod ccms;
 mod config;
 mod decode;
 mod engine_ops;
@@ -19,6 +20,7 @@ mod segment;
 mod senders;
 mod snapshot;
 
+pub use ccms::{ccms_bin, ccms_bin_repaired, ccms_json, ccms_wal, ccms_wal_repaired};
 pub use config::config;
 pub use decode::decode;
 pub use engine_ops::engine_ops;
@@ -33,7 +35,7 @@ pub use snapshot::{snapshot, snapshot_repaired};
 pub type Target = fn(&[u8]);
 
 /// All targets that must hold, by name. [`canary`] is none of them.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("decode", decode),
     ("segment", segment),
     ("segment_repaired", segment_repaired),
@@ -46,6 +48,11 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("config", config),
     ("http_write", http_write),
     ("engine_ops", engine_ops),
+    ("ccms_wal", ccms_wal),
+    ("ccms_wal_repaired", ccms_wal_repaired),
+    ("ccms_bin", ccms_bin),
+    ("ccms_bin_repaired", ccms_bin_repaired),
+    ("ccms_json", ccms_json),
 ];
 
 /// Fails on purpose: shows that a failing target is seen as one, wherever targets are run.

@@ -45,6 +45,9 @@ fn made(target: &str) -> Vec<(String, Vec<u8>)> {
         "config" => configurations(),
         "http_write" => writes(),
         "engine_ops" => scripts(),
+        "ccms_wal" | "ccms_wal_repaired" => logs(),
+        "ccms_bin" | "ccms_bin_repaired" => binaries(),
+        "ccms_json" => vec![named("recorded", recording("checkpoints/json/alpha/c1/1699999440.json"))],
         _ => panic!("{target} is no target"),
     }
 }
@@ -76,6 +79,24 @@ fn lines() -> Vec<(String, Vec<u8>)> {
     seeds.push(whole("recorded-misaligned", &recording("cases/271-misaligned-load.body")));
     seeds.push(whole("recorded-health", &recording("cases/311-health-load.body")));
     seeds
+}
+
+/// The begin of a recorded log, and one that was cut and appended to.
+fn logs() -> Vec<(String, Vec<u8>)> {
+    let log = recording("checkpoints/wal-crash/alpha/c1/current.wal");
+    vec![named("recorded", &log[..800]), named("torn", [&log[..300], &log[4..500]].concat())]
+}
+
+/// Recorded snapshots, and one with binary64 values.
+fn binaries() -> Vec<(String, Vec<u8>)> {
+    let mut wide =
+        [&b"CCMS\x01\0\0\0"[..], &60_i64.to_le_bytes(), &180_i64.to_le_bytes(), &[1, 0, 0, 0, 1, 0, b'm']].concat();
+    wide.extend([60_i64, 60].map(i64::to_le_bytes).as_flattened());
+    wide.extend([2, 0, 0, 0]);
+    wide.extend([0.1_f64, f64::NAN].map(f64::to_le_bytes).as_flattened());
+    wide.extend([0; 4]);
+    let recorded = |name, folder| named(name, recording(&format!("checkpoints/{folder}/alpha/c1/1699999440.bin")));
+    vec![recorded("recorded", "wal"), recorded("count", "damaged/bin-flip-count"), named("wide", wide)]
 }
 
 /// Repairs, then edits of six bytes each.
@@ -241,6 +262,11 @@ targets! {
     configurations_that_are_accepted_print_and_read_back config,
     what_http_acknowledges_is_read_back_after_a_power_cut http_write,
     a_store_keeps_its_promises_whatever_happens engine_ops,
+    records_of_a_predecessors_log_stand_in_it ccms_wal,
+    damage_to_a_predecessors_log_costs_what_it_hit ccms_wal_repaired,
+    arrays_of_a_predecessors_snapshot_stand_in_it ccms_bin,
+    a_whole_snapshot_of_the_predecessor_is_read_exactly ccms_bin_repaired,
+    what_is_read_of_a_predecessors_text_is_written_and_read_again ccms_json,
 }
 
 #[test]
