@@ -1,5 +1,6 @@
 //! The four shapes of queries that a front end sends, on six hours of 84 hosts, against the same points in plain
-//! columns that are added up and looked through: all of it in the head, and all of it in mapped snapshots.
+//! columns that are added up and looked through: all of it in the head, all of it in mapped snapshots, and a day of it in
+//! merged ones.
 
 use crate::compare::{Figure, compare};
 use crate::env::{scale, time};
@@ -96,39 +97,34 @@ fn plain(columns: &[f64], shape: &Shape) {
     }
 }
 
-pub(crate) fn bench(criterion: &mut Criterion) {
-    let size = Size { hosts: scale(84, 3), minutes: scale(360, 4) };
+fn shapes(size: Size) -> [Shape; 4] {
     let (hour, all) = (size.minutes.min(60), size.minutes);
-    let shapes = [
+    let some = size.hosts.min(64);
+    [
         Shape { id: "Q1 host, metric, 1 h", request: one_metric, answers: 1, children: 1, minutes: hour },
-        Shape { id: "Q2 host, 72 threads, 6 h", request: threads_summed, answers: 1, children: 72, minutes: all },
-        Shape {
-            id: "Q3 64 hosts, 5 metrics, 6 h",
-            request: statistics,
-            answers: 5 * size.hosts.min(64),
-            children: 1,
-            minutes: all,
-        },
+        Shape { id: "Q2 host, 72 threads", request: threads_summed, answers: 1, children: 72, minutes: all },
+        Shape { id: "Q3 64 hosts, 5 metrics", request: statistics, answers: 5 * some, children: 1, minutes: all },
         Shape { id: "Q4 all hosts, metric, 1 h", request: all_hosts, answers: size.hosts, children: 1, minutes: hour },
-    ];
-    let (in_head, in_snapshots) = (OnceCell::new(), OnceCell::new());
-    let head = || -> &Store { &in_head.get_or_init(|| fill(size)).store };
-    let snapshots = || -> &Store { in_snapshots.get_or_init(|| Snapshots::write(size)).store() };
-    compare_shapes(criterion, "query", &shapes, size, &head);
-    compare_shapes(criterion, "query of snapshots", &shapes, size, &snapshots);
+    ]
 }
 
-fn compare_shapes<'a>(
-    criterion: &mut Criterion,
-    name: &str,
-    shapes: &[Shape],
-    size: Size,
-    store: &dyn Fn() -> &'a Store,
-) {
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let size = Size { hosts: scale(84, 3), minutes: scale(360, 4) };
+    let day = Size { minutes: scale(1440, 4), ..size };
+    let (in_head, in_snapshots, of_a_day) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+    let head = || -> &Store { &in_head.get_or_init(|| fill(size)).store };
+    let snapshots = || -> &Store { in_snapshots.get_or_init(|| Snapshots::write(size, false)).store() };
+    let merged = || -> &Store { of_a_day.get_or_init(|| Snapshots::write(day, true)).store() };
+    compare_shapes(criterion, "query, 6 h", size, &head);
+    compare_shapes(criterion, "query of snapshots, 6 h", size, &snapshots);
+    compare_shapes(criterion, "query of snapshots, 24 h", day, &merged);
+}
+
+fn compare_shapes<'a>(criterion: &mut Criterion, name: &str, size: Size, store: &dyn Fn() -> &'a Store) {
     let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(3));
-    for shape in shapes {
+    for shape in &shapes(size) {
         let setup = || {
             let len = shape.answers * shape.children * shape.minutes;
             (store(), (0..len).map(f64::from).collect::<Vec<f64>>(), SplitMix(0))
@@ -167,9 +163,10 @@ struct Snapshots {
 }
 
 impl Snapshots {
-    fn write(size: Size) -> Self {
+    fn write(size: Size, is_merged: bool) -> Self {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory is made");
-        let history = History::of(size.hosts, size.minutes).at(directory.path());
+        let history = History::of(size.hosts, size.minutes);
+        let history = if is_merged { history.sealed() } else { history }.at(directory.path());
         history.write();
         Self { store: history.open().0, _directory: directory }
     }

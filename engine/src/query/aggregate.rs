@@ -7,6 +7,7 @@
 use super::Options;
 use super::series::{Grid, Series};
 use crate::model::{Aggregation, SeriesError};
+use std::borrow::Borrow;
 
 /// The values of one series at the configured frequency.
 #[derive(Debug)]
@@ -20,16 +21,17 @@ pub(super) struct Points {
 }
 
 /// Reads and combines the children in their order. If none has data in the range, the first one alone gives the answer.
-pub(super) fn combine(children: &[Series<'_>], options: &Options) -> Result<Points, SeriesError> {
+pub(super) fn combine<'a>(children: &[impl Borrow<Series<'a>>], options: &Options) -> Result<Points, SeriesError> {
     let &Options { from, to, frequency, aggregation, point_limit: limit, .. } = options;
     let none = Series::default();
     let with_data: Vec<&Series<'_>> = match children {
         [] => vec![],
-        [child] => vec![child],
-        _ => children.iter().filter(|child| child.has_data(from, to, frequency)).collect(),
+        [child] => vec![child.borrow()],
+        _ => children.iter().map(Borrow::borrow).filter(|child| child.has_data(from, to, frequency)).collect(),
     };
-    let (first, others) =
-        with_data.split_first().map_or((children.first().unwrap_or(&none), &[][..]), |(first, rest)| (*first, rest));
+    let (first, others) = with_data
+        .split_first()
+        .map_or((children.first().map_or(&none, Borrow::borrow), &[][..]), |(first, rest)| (*first, rest));
     if !others.is_empty() && aggregation == Aggregation::None {
         return Err(SeriesError::InvalidAggregation);
     }
@@ -45,13 +47,9 @@ pub(super) fn combine(children: &[Series<'_>], options: &Options) -> Result<Poin
 
     let mut combined = vec![f64::NAN; grid.len];
     first.read(&grid, &mut combined);
-    let mut values = if others.is_empty() { Vec::new() } else { vec![f64::NAN; grid.len] };
+    let mut copy = Vec::new();
     for child in others {
-        values.fill(f64::NAN);
-        child.read(&grid, &mut values);
-        for (sum, value) in combined.iter_mut().zip(&values) {
-            *sum += value;
-        }
+        child.add_to(&grid, &mut combined, &mut copy);
     }
     if aggregation == Aggregation::Avg && !others.is_empty() {
         #[expect(clippy::cast_precision_loss, reason = "a host has fewer than 2^53 components")]

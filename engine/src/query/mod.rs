@@ -16,12 +16,15 @@ mod series;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use select::{Level, Path, Selector, combined_paths, selectors};
 pub use series::{Piece, Series};
+pub use values::Values;
 
 use crate::model::{Aggregation, Answer, ResampleAlgo, SeriesError};
 use statistics::Statistics;
+use std::borrow::Borrow;
 
 /// What is asked of one series of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +56,7 @@ pub struct Options {
 /// Answers one query from the series of the components that [`combined_paths`] chose, in that order.
 ///
 /// There is at least one child; without any the answer is the empty one of a series that has no values.
-pub fn answer(children: &[Series<'_>], options: &Options) -> Result<Answer, SeriesError> {
+pub fn answer<'a>(children: &[impl Borrow<Series<'a>>], options: &Options) -> Result<Answer, SeriesError> {
     if options.from > options.to {
         return Err(SeriesError::InvalidRange);
     }

@@ -17,7 +17,7 @@
 //!
 //! Instants and their sums are `i128` inside this module, so that nothing here can overflow.
 
-use std::borrow::Cow;
+use super::Values;
 use std::ops::Range;
 
 /// One piece of a stored series: consecutive slots of one run.
@@ -30,7 +30,7 @@ pub struct Piece<'a> {
     /// The slot of the first value.
     pub first_slot: u32,
     /// One value a slot; NaN is missing.
-    pub values: Cow<'a, [f64]>,
+    pub values: Values<'a>,
 }
 
 /// What is known of one series in and around a range.
@@ -73,7 +73,7 @@ impl<'a> Series<'a> {
     /// Takes the pieces in layer order, oldest layer first. Pieces may cover the same slots of the same run: in each
     /// slot the newest value that is not missing wins.
     pub fn new(mut pieces: Vec<Piece<'a>>) -> Self {
-        pieces.retain(|piece| piece.frequency > 0 && piece.values.iter().any(|value| !value.is_nan()));
+        pieces.retain(|piece| piece.frequency > 0 && piece.values.first_present().is_some());
         pieces.sort_by_key(|piece| (piece.start, piece.frequency));
         let mut runs = Vec::new();
         let mut at = 0;
@@ -92,7 +92,7 @@ impl<'a> Series<'a> {
             let slots = run.seen_slots(&grid, &points);
             self.pieces[run.pieces.clone()].iter().any(|piece| {
                 let (_, values) = piece.slots(&slots);
-                values.iter().any(|value| !value.is_nan())
+                values.first_present().is_some()
             })
         })
     }
@@ -118,12 +118,37 @@ impl<'a> Series<'a> {
             if run.frequency == grid.frequency {
                 for piece in pieces {
                     let (first, newer) = piece.slots(&slots);
-                    overlay(&mut values[index(first - slots.start)..], newer);
+                    newer.overlay(&mut values[index(first - slots.start)..]);
                 }
             } else {
                 run.read_regridded(pieces, &slots, grid, points.start, values);
             }
         }
+    }
+
+    /// Adds what is read at every point of the grid to the sums: one that is missing makes the sum missing. `copy` is
+    /// memory for what cannot be added where it stands.
+    pub(super) fn add_to(&self, grid: &Grid, sums: &mut [f64], copy: &mut Vec<f64>) {
+        if let Some(values) = self.in_place(grid) {
+            return values.add_to(sums);
+        }
+        copy.clear();
+        copy.resize(grid.len, f64::NAN);
+        self.read(grid, copy);
+        for (sum, value) in sums.iter_mut().zip(copy) {
+            *sum += *value;
+        }
+    }
+
+    /// What is read at all points of the grid, if it stands side by side in one piece, as mostly.
+    fn in_place(&self, grid: &Grid) -> Option<Values<'_>> {
+        let mut covering = self.covering(grid);
+        let (run, points) = covering.next().filter(|(run, _)| run.frequency == grid.frequency)?;
+        let [piece] = &self.pieces[run.pieces.clone()] else { return None };
+        let slots = run.seen_slots(grid, &points);
+        let (first, values) = piece.slots(&slots);
+        let has_all = covering.next().is_none() && first == slots.start && values.len() == grid.len;
+        has_all.then_some(values)
     }
 
     /// The runs that are read at some points of the grid, with these points.
@@ -137,9 +162,8 @@ impl<'a> Series<'a> {
 impl Run {
     /// The run of these pieces, which stand at `at` in the list and have a value.
     fn of(pieces: &[Piece<'_>], at: usize) -> Self {
-        let present = |value: &f64| !value.is_nan();
-        let first = |piece: &Piece<'_>| Some(piece.slot(piece.values.iter().position(present)?));
-        let last = |piece: &Piece<'_>| Some(piece.slot(piece.values.iter().rposition(present)?));
+        let first = |piece: &Piece<'_>| Some(piece.slot(piece.values.first_present()?));
+        let last = |piece: &Piece<'_>| Some(piece.slot(piece.values.last_present()?));
         Self {
             start: pieces.first().map_or(0, |piece| i128::from(piece.start)),
             frequency: pieces.first().map_or(1, |piece| i128::from(piece.frequency)),
@@ -186,7 +210,7 @@ impl Run {
         let mut taken = vec![i128::MIN; values.len()];
         for piece in pieces {
             let (first, newer) = piece.slots(slots);
-            for (slot, &value) in (first..).zip(newer) {
+            for (slot, value) in (first..).zip(newer.iter()) {
                 let anchor = self.start + slot * self.frequency + self.anchor_offset(grid);
                 let point = grid.index_from(anchor) - first_point;
                 if !value.is_nan() && slot >= taken[point] {
@@ -199,17 +223,25 @@ impl Run {
 }
 
 impl Piece<'_> {
+    /// The same piece, with values that stay where they are.
+    #[must_use]
+    pub fn borrow(&self) -> Piece<'_> {
+        let Self { start, frequency, first_slot, values } = self;
+        Piece { start: *start, frequency: *frequency, first_slot: *first_slot, values: values.borrow() }
+    }
+
     /// The slot of the value at `index`.
     fn slot(&self, index: usize) -> i128 {
         i128::from(self.first_slot) + index as i128
     }
 
     /// The values of those of `slots` that the piece has, and the first such slot (`slots.start` if there is none).
-    fn slots(&self, slots: &Range<i128>) -> (i128, &[f64]) {
+    fn slots(&self, slots: &Range<i128>) -> (i128, Values<'_>) {
         let base = i128::from(self.first_slot);
         let begin = index(slots.start - base).min(self.values.len());
         let end = index(slots.end - base).min(self.values.len());
-        if begin < end { (self.slot(begin), &self.values[begin..end]) } else { (slots.start, &[]) }
+        let first = if begin < end { self.slot(begin) } else { slots.start };
+        (first, self.values.part(begin..end))
     }
 }
 
@@ -228,13 +260,6 @@ impl Grid {
     /// The first point at or after an instant, or the number of points.
     fn index_from(&self, instant: i128) -> usize {
         index(div_ceil(instant - self.first, self.frequency)).min(self.len)
-    }
-}
-
-/// Puts the values that are not missing over the older ones.
-fn overlay(older: &mut [f64], newer: &[f64]) {
-    for (older, newer) in older.iter_mut().zip(newer) {
-        *older = if newer.is_nan() { *older } else { *newer };
     }
 }
 

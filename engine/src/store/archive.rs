@@ -302,9 +302,7 @@ impl Job {
             let values = runs.entry(run).or_default();
             let len = values.len().max(begin + piece.values.len());
             values.resize(len, f64::NAN);
-            for (older, newer) in values[begin..].iter_mut().zip(piece.values.iter()) {
-                *older = if newer.is_nan() { *older } else { *newer };
-            }
+            piece.values.overlay(&mut values[begin..]);
         }
         for (run, values) in runs {
             let first = firsts.get(&run).copied().unwrap_or(0);

@@ -9,7 +9,7 @@ use super::gather::{Captured, Gathered};
 use crate::archive::{ArchiveError, Reader, SeriesRows, Stretch};
 use crate::format::manifest::Archived;
 use crate::model::Lsn;
-use crate::query::{Piece, Series};
+use crate::query::{Piece, Series, Values};
 use crate::slot::Run;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Tiers<'_> {
     /// The instant that the first of its slots stands for.
     fn begin(&self) -> Option<i64> {
         let first = |piece: &Piece<'_>| {
-            let slot = piece.values.iter().position(|value| !value.is_nan())?;
+            let slot = piece.values.first_present()?;
             Some(run_of(piece).nominal(piece.first_slot.saturating_add(u32::try_from(slot).ok()?)))
         };
         self.pieces().filter_map(first).min()
@@ -59,14 +59,15 @@ impl Tiers<'_> {
         let before = || self.pieces().filter(|piece| piece.start < to);
         let Some(newest) = before().map(|piece| piece.start).max() else { return true };
         let end = |piece: &Piece<'_>| {
-            let last = piece.values.iter().rposition(|value| !value.is_nan())?;
+            let last = piece.values.last_present()?;
             Some(run_of(piece).end_after(piece.first_slot.saturating_add(u32::try_from(last).ok()?).saturating_add(1)))
         };
         before().filter(|piece| piece.start == newest).filter_map(end).any(|end| end >= to)
     }
 }
 
-type AllTiers<'a> = BTreeMap<(String, String), Tiers<'a>>;
+/// By component and subcomponent.
+type AllTiers<'a> = BTreeMap<(Cow<'a, str>, Cow<'a, str>), Tiers<'a>>;
 
 impl Store {
     /// Puts what the archive has of a metric of a host under what the hot tier has.
@@ -88,12 +89,12 @@ impl Store {
         let look = Look { store: self, reader, captured };
         for part in parts.iter().filter(|part| asked.overlaps(part)) {
             for series in look.at(part)? {
-                let tiers = all.entry((series.component, series.subcomponent)).or_default();
+                let tiers = all.entry((series.component.into(), series.subcomponent.into())).or_default();
                 tiers.cold.extend(series.stretches.into_iter().map(piece_of));
             }
         }
         all.retain(|_, tiers| {
-            let pieces = || tiers.pieces().cloned().collect();
+            let pieces = || tiers.pieces().map(Piece::borrow).collect();
             tiers.is_hot || Series::new(pieces()).has_data(asked.from, asked.to, asked.frequency)
         });
         look.back(&parts, &mut all, asked)?;
@@ -159,7 +160,7 @@ impl Look<'_> {
 
     /// Looks whether runs go on behind the range, where their last known slot lies inside of it.
     fn ahead(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) -> Result<(), ArchiveError> {
-        let mut open: Vec<(String, String)> =
+        let mut open: Vec<(Cow<'_, str>, Cow<'_, str>)> =
             all.iter().filter(|(_, tiers)| !tiers.goes_on_behind(asked.to)).map(|(name, _)| name.clone()).collect();
         for part in parts.iter().filter(|part| part.times.start >= asked.to && !asked.overlaps(part)) {
             if open.is_empty() {
@@ -167,7 +168,7 @@ impl Look<'_> {
             }
             let mut found = Vec::new();
             for series in self.at(part)? {
-                let name = (series.component, series.subcomponent);
+                let name = (series.component.into(), series.subcomponent.into());
                 if let Some(tiers) = all.get_mut(&name).filter(|_| open.contains(&name)) {
                     let goes_on = series.stretches.into_iter().filter(|stretch| stretch.run.start < asked.to);
                     tiers.cold.extend(goes_on.map(piece_of));
@@ -188,7 +189,7 @@ impl Look<'_> {
         is_older: bool,
     ) -> Result<(), ArchiveError> {
         for series in self.at(part)? {
-            let name = (series.component, series.subcomponent);
+            let name = (series.component.into(), series.subcomponent.into());
             if let Some(tiers) = all.get_mut(&name).filter(|tiers| misses(tiers)) {
                 let at = if is_older { 0 } else { tiers.cold.len() };
                 tiers.cold.splice(at..at, series.stretches.into_iter().map(piece_of));
@@ -200,7 +201,7 @@ impl Look<'_> {
 
 fn piece_of(stretch: Stretch) -> Piece<'static> {
     let Stretch { run: Run { start, frequency }, first_slot, values } = stretch;
-    Piece { start, frequency, first_slot, values: Cow::Owned(values) }
+    Piece { start, frequency, first_slot, values: Values::F64(values.into()) }
 }
 
 fn run_of(piece: &Piece<'_>) -> Run {

@@ -10,7 +10,7 @@ use crate::format::manifest::Free;
 use crate::head::SlotRun;
 use crate::model::Lsn;
 use crate::names::MetricName;
-use crate::query::{Piece, Series};
+use crate::query::{Piece, Series, Values};
 use crate::slot::Run;
 use crate::snapshot::{Column, Snapshot, SnapshotError, Stripe};
 use hashbrown::HashMap;
@@ -42,11 +42,39 @@ struct HeadSeries {
 
 /// A series: its name and its pieces, oldest layer first.
 pub(super) struct Gathered<'a> {
-    pub(super) component: String,
-    pub(super) subcomponent: String,
+    pub(super) component: Cow<'a, str>,
+    pub(super) subcomponent: Cow<'a, str>,
     /// Each with the highest LSN that its layer may have.
     pub(super) pieces: Vec<(Lsn, Piece<'a>)>,
 }
+
+/// What was found of a series on the way.
+#[derive(Default)]
+struct Found<'a> {
+    /// The first slot that any snapshot has: it tells where the series begins.
+    oldest: Option<Oldest>,
+    pieces: Vec<(Lsn, Piece<'a>)>,
+}
+
+#[derive(Clone, Copy)]
+struct Oldest {
+    begin: i64,
+    run: Run,
+    slot: u32,
+    value: f64,
+    /// Whether it is in one of the pieces too.
+    is_in_piece: bool,
+}
+
+impl Found<'_> {
+    /// Whether a slot that begins at `first` would be older than what is known.
+    fn begins_after(&self, first: i64) -> bool {
+        self.oldest.is_none_or(|oldest| first < oldest.begin)
+    }
+}
+
+/// By component and subcomponent.
+type AllFound<'a> = BTreeMap<(&'a str, &'a str), Found<'a>>;
 
 /// A snapshot that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -146,16 +174,17 @@ impl Captured {
         limit: usize,
     ) -> Result<Option<Vec<Gathered<'_>>>, Unreadable> {
         let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
-        let mut series: BTreeMap<(String, String), Vec<(Lsn, Piece<'_>)>> = BTreeMap::new();
-        if !self.gather_snapshots(from, to, limit, &mut series)? {
+        let mut found = AllFound::new();
+        if !self.gather_snapshots(from, to, limit, &mut found)? {
             return Ok(None);
         }
         for head in &self.head {
-            let pieces = series.entry((head.component.to_string(), head.subcomponent.to_string())).or_default();
-            pieces.extend(head.runs.iter().map(|(lsn, run)| (*lsn, piece_of(run))));
+            let series = found.entry((&head.component, &head.subcomponent)).or_default();
+            series.pieces.extend(head.runs.iter().map(|(lsn, run)| (*lsn, piece_of(run))));
         }
-        let gathered = series.into_iter().filter_map(|((component, subcomponent), mut pieces)| {
-            apply_frees(&self.frees, &component, &subcomponent, &mut pieces);
+        let gathered = found.into_iter().filter_map(|((component, subcomponent), Found { mut pieces, .. })| {
+            apply_frees(&self.frees, component, subcomponent, &mut pieces);
+            let (component, subcomponent) = (component.into(), subcomponent.into());
             (!pieces.is_empty()).then_some(Gathered { component, subcomponent, pieces })
         });
         Ok(Some(gathered.collect()))
@@ -167,11 +196,9 @@ impl Captured {
         from: i64,
         to: i64,
         limit: usize,
-        series: &mut BTreeMap<(String, String), Vec<(Lsn, Piece<'a>)>>,
+        found: &mut AllFound<'a>,
     ) -> Result<bool, Unreadable> {
         let mut count = 0_usize;
-        // What begins a series: the first slot that any layer has.
-        let mut oldest: BTreeMap<(&str, &str), (i64, Run, u32, f64)> = BTreeMap::new();
         for loaded in &self.layers.snapshots {
             let Some(host) = loaded.file.find(&self.cluster, &self.host) else { continue };
             let fail = Unreadable::at(&loaded.path);
@@ -179,26 +206,27 @@ impl Captured {
                 let (first, end) = bounds(&stripe);
                 let is_wanted = first < to && end > from;
                 let is_behind = first >= to && stripe.run().start < to;
-                let begins = |name: &(&str, &str)| oldest.get(name).is_none_or(|(begin, ..)| first < *begin);
+                let begins = |name: &(&str, &str)| found.get(name).is_none_or(|series| series.begins_after(first));
                 if !is_wanted && !is_behind && !stripe.columns().any(|name| begins(&name)) {
                     continue;
                 }
                 let data = stripe.data().map_err(&fail)?;
                 for (name, values) in stripe.columns().zip(data.iter()) {
-                    if oldest.get(&name).is_none_or(|(begin, ..)| first < *begin)
-                        && let Some((number, value)) = present(&stripe, &values, 0..values.len())
+                    let series = found.entry(name).or_default();
+                    if series.begins_after(first)
+                        && let Some((slot, value)) = present(&stripe, &values, 0..values.len())
                     {
-                        let begin = stripe.run().end_after(number);
-                        if oldest.get(&name).is_none_or(|(known, ..)| begin < *known) {
-                            oldest.insert(name, (begin, stripe.run(), number, value));
+                        let (begin, run) = (stripe.run().end_after(slot), stripe.run());
+                        if series.begins_after(begin) {
+                            series.oldest = Some(Oldest { begin, run, slot, value, is_in_piece: is_wanted });
                         }
                     }
                     let (first_slot, values) = if is_wanted {
-                        (stripe.first_slot(), values.to_cow())
+                        (stripe.first_slot(), values_of(&values))
                     } else if is_behind
                         && let Some((number, value)) = present(&stripe, &values, (0..values.len()).rev())
                     {
-                        (number, Cow::Owned(vec![value]))
+                        (number, Values::Constant { value, slots: 1 })
                     } else {
                         continue;
                     };
@@ -207,18 +235,16 @@ impl Captured {
                         return Ok(false);
                     }
                     let Run { start, frequency } = stripe.run();
-                    let piece = Piece { start, frequency, first_slot, values };
-                    let pieces = series.entry((name.0.to_owned(), name.1.to_owned())).or_default();
-                    pieces.push((loaded.live.lsn_hi, piece));
+                    series.pieces.push((loaded.live.lsn_hi, Piece { start, frequency, first_slot, values }));
                 }
             }
         }
-        for ((component, subcomponent), (_, run, slot, value)) in oldest {
-            let Run { start, frequency } = run;
-            let piece = Piece { start, frequency, first_slot: slot, values: Cow::Owned(vec![value]) };
-            let pieces = series.entry((component.to_owned(), subcomponent.to_owned())).or_default();
+        for series in found.values_mut() {
+            let Some(oldest) = series.oldest.filter(|oldest| !oldest.is_in_piece) else { continue };
+            let Oldest { run: Run { start, frequency }, slot, value, .. } = oldest;
+            let piece = Piece { start, frequency, first_slot: slot, values: Values::Constant { value, slots: 1 } };
             // Below all layers: it tells the begin, any layer may overwrite it.
-            pieces.insert(0, (Lsn(0), piece));
+            series.pieces.insert(0, (Lsn(0), piece));
         }
         Ok(true)
     }
@@ -246,12 +272,21 @@ fn bounds(stripe: &Stripe<'_>) -> (i64, i64) {
     (run.end_after(stripe.first_slot()), run.end_after(stripe.first_slot().saturating_add(stripe.slots())))
 }
 
+/// The values of a column, where they are.
+fn values_of<'a>(column: &Column<'a>) -> Values<'a> {
+    match *column {
+        Column::F64(values) => Values::F64(Cow::Borrowed(values)),
+        Column::F32(values) => Values::F32(values),
+        Column::Constant { value, slots } => Values::Constant { value, slots },
+    }
+}
+
 fn piece_of(run: &SlotRun) -> Piece<'_> {
     Piece {
         start: run.run.start,
         frequency: run.run.frequency,
         first_slot: run.first_slot,
-        values: Cow::Borrowed(&run.values),
+        values: Values::F64(Cow::Borrowed(&run.values)),
     }
 }
 
@@ -261,8 +296,7 @@ fn apply_frees(frees: &[Free], component: &str, subcomponent: &str, pieces: &mut
         let mut ends: HashMap<Run, i64> = HashMap::new();
         for (_, piece) in pieces.iter().filter(|(lsn, _)| *lsn <= free.lsn) {
             let run = run_of(piece);
-            let present = piece.values.iter().rposition(|value| !value.is_nan());
-            if let Some(last) = present.and_then(|at| u32::try_from(at).ok()) {
+            if let Some(last) = piece.values.last_present().and_then(|at| u32::try_from(at).ok()) {
                 let end = run.nominal(piece.first_slot.saturating_add(last).saturating_add(1));
                 ends.entry(run).and_modify(|known| *known = (*known).max(end)).or_insert(end);
             }
@@ -275,10 +309,10 @@ fn run_of(piece: &Piece<'_>) -> Run {
     Run { start: piece.start, frequency: piece.frequency }
 }
 
-impl<'a> Gathered<'a> {
+impl Gathered<'_> {
     /// The series for the reading rule.
-    pub(super) fn series(&self) -> Series<'a> {
-        Series::new(self.pieces.iter().map(|(_, piece)| piece.clone()).collect())
+    pub(super) fn series(&self) -> Series<'_> {
+        Series::new(self.pieces.iter().map(|(_, piece)| piece.borrow()).collect())
     }
 
     /// Its name, and its slots by run, from slot 0 on.
@@ -287,19 +321,17 @@ impl<'a> Gathered<'a> {
         for (_, piece) in &self.pieces {
             let (first, run) = (piece.first_slot as usize, runs.entry(run_of(piece)).or_default());
             run.resize(run.len().max(first + piece.values.len()), f64::NAN);
-            for (older, newer) in run[first..].iter_mut().zip(&*piece.values) {
-                *older = if newer.is_nan() { *older } else { *newer };
-            }
+            piece.values.overlay(&mut run[first..]);
         }
         runs.retain(|_, values| values.iter().any(|value| !value.is_nan()));
-        ((self.component.clone(), self.subcomponent.clone()), runs)
+        ((self.component.to_string(), self.subcomponent.to_string()), runs)
     }
 
     /// Its runs with the first slot behind the last one that is present, by rising start.
     pub(super) fn runs(&self) -> BTreeMap<Run, u32> {
         let mut runs: BTreeMap<Run, u32> = BTreeMap::new();
         for (_, piece) in &self.pieces {
-            let Some(last) = piece.values.iter().rposition(|value| !value.is_nan()) else { continue };
+            let Some(last) = piece.values.last_present() else { continue };
             let end = piece.first_slot.saturating_add(u32::try_from(last).unwrap_or(u32::MAX)).saturating_add(1);
             let known = runs.entry(run_of(piece)).or_default();
             *known = (*known).max(end);

@@ -113,7 +113,7 @@ impl Store {
             series.iter().map(|series| series.has_data(request.from, request.to, metric.frequency)).collect();
         let answers = selectors.iter().filter_map(|selector| {
             let found = query::combined_paths(selector, &paths, |at| has_data[at]);
-            let children: Vec<Series<'_>> = found.into_iter().map(|at| series[at].clone()).collect();
+            let children: Vec<&Series<'_>> = found.into_iter().map(|at| &series[at]).collect();
             (!children.is_empty()).then(|| query::answer(&children, &options))
         });
         let answers = answers.collect();
@@ -194,9 +194,9 @@ impl Store {
                 let captured = self.capture(&cluster, &host, metric, &ALWAYS);
                 for series in captured.gather(&ALWAYS).unwrap_or_default() {
                     let mut level = root.children.entry(cluster.clone()).or_default();
-                    for name in [&host, &series.component, &series.subcomponent] {
+                    for name in [&*host, &series.component, &series.subcomponent] {
                         if !name.is_empty() {
-                            level = level.children.entry(name.clone()).or_default();
+                            level = level.children.entry(name.to_owned()).or_default();
                         }
                     }
                     let runs = series.runs().into_iter().map(|(run, slots)| debug_run(run, slots));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::query::{Piece, Series};
+use crate::query::{Piece, Series, Values};
 
 /// The buffers of one series, oldest first.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Chain {
             start: buffer.start,
             frequency,
             first_slot: 0,
-            values: Cow::Borrowed(&buffer.values),
+            values: Values::F64(Cow::Borrowed(&buffer.values)),
         });
         Series::new(pieces.collect())
     }

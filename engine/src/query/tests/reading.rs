@@ -1,18 +1,16 @@
 //! The reading rule of one series: its examples, the predecessor's buffers as oracle, and the rule by brute force for
 //! runs of several frequencies in several layers.
 
-use std::borrow::Cow;
-
 use proptest::prelude::*;
 
 use super::naive::Chain;
 use super::{MISSING, assert_same, minutes, options};
 use crate::model::{Aggregation, ResampleAlgo};
 use crate::query::series::Grid;
-use crate::query::{Options, Piece, Series, answer};
+use crate::query::{Options, Piece, Series, Values, answer};
 
 fn piece(start: i64, frequency: u32, first_slot: u32, values: &[f64]) -> Piece<'static> {
-    Piece { start, frequency, first_slot, values: Cow::Owned(values.to_vec()) }
+    Piece { start, frequency, first_slot, values: Values::F64(values.to_vec().into()) }
 }
 
 /// The values, the first instant, and the first instant after them.
@@ -162,7 +160,7 @@ fn small_pieces() -> impl Strategy<Value = Vec<Piece<'static>>> {
 fn read_by_brute_force(pieces: &[Piece<'_>], from: i64, to: i64, frequency: i64) -> (Vec<f64>, i64, i64) {
     let mut slots = std::collections::BTreeMap::new();
     for piece in pieces {
-        for (slot, &value) in (i64::from(piece.first_slot)..).zip(&*piece.values) {
+        for (slot, value) in (i64::from(piece.first_slot)..).zip(piece.values.iter()) {
             if !value.is_nan() {
                 slots.insert((piece.start, i64::from(piece.frequency), slot), value);
             }
