@@ -42,7 +42,7 @@ impl Store {
             Step::Committed { frame, took } => {
                 self.count_commit(&frame, took);
                 self.publish(&frame);
-                committer.acknowledge(&frame);
+                committer.acknowledge(frame);
                 Progress::Done
             }
         }

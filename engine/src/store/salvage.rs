@@ -136,7 +136,7 @@ fn write_rows(hosts: &Hosts, log: &Log, lsns: Range<Lsn>, committer: &mut Commit
         loop {
             match committer.step(&|| Duration::ZERO) {
                 Step::Idle => break,
-                Step::Committed { frame, .. } => committer.acknowledge(&frame),
+                Step::Committed { frame, .. } => committer.acknowledge(frame),
                 Step::Full | Step::Failed => {
                     let why = log.admit().err().map_or_else(String::new, |why| why.to_string());
                     return Err(io::Error::other(why));

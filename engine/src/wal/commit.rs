@@ -224,9 +224,8 @@ impl Committer {
     }
 
     /// Acknowledges a committed frame, after it was published.
-    pub fn acknowledge(&self, frame: &PendingFrame) {
-        let records = frame.bytes.len() - crate::format::frame::FRAME_HEADER_LEN;
-        self.log.advance(frame.last_lsn(), records);
+    pub fn acknowledge(&self, frame: PendingFrame) {
+        self.log.advance(frame);
     }
 
     /// How long the next step may wait before it has to sync.

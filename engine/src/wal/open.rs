@@ -98,6 +98,8 @@ struct Open {
     frame: Vec<u8>,
     first_lsn: Lsn,
     links: Vec<Link>,
+    /// The memory of frames that were committed, for the next ones.
+    spare: Vec<(Vec<u8>, Vec<Link>)>,
     local: LocalIds,
     closed: VecDeque<PendingFrame>,
     pending_bytes: usize,
@@ -133,6 +135,9 @@ pub struct Pulse {
     pub refuses: Option<Unavailable>,
 }
 
+/// Frames whose memory is kept: one on its way to the device, one whose rows are linked.
+const SPARE_FRAMES: usize = 2;
+
 /// Bytes of definitions in one record: a layout with more keys is a chain of records.
 const LAYOUT_CHUNK: usize = 32 << 10;
 
@@ -154,6 +159,7 @@ impl Log {
             frame: new_frame(),
             first_lsn: next_lsn,
             links: Vec::new(),
+            spare: Vec::new(),
             local: LocalIds::default(),
             closed: VecDeque::new(),
             pending_bytes: 0,
@@ -322,12 +328,14 @@ impl Log {
         (open.seq, open.next_lsn)
     }
 
-    /// Everything up to `lsn`, the last of a frame whose records take `bytes`, is durable.
-    pub(super) fn advance(&self, lsn: Lsn, bytes: usize) {
+    /// Everything up to the end of `frame` is durable.
+    pub(super) fn advance(&self, frame: PendingFrame) {
+        let lsn = frame.last_lsn();
         let ready: Vec<Waiter> = {
             let mut open = self.open.lock();
             open.full = None;
-            open.pending_bytes = open.pending_bytes.saturating_sub(bytes);
+            open.pending_bytes = open.pending_bytes.saturating_sub(frame.bytes.len() - FRAME_HEADER_LEN);
+            open.keep_memory(frame);
             self.durable.store(lsn.0, Ordering::Release);
             let count = open.waiters.partition_point(|(waiting, _)| *waiting <= lsn);
             open.waiters.drain(..count).map(|(_, waiter)| waiter).collect()
@@ -411,16 +419,27 @@ impl Open {
         if self.frame.len() == FRAME_HEADER_LEN {
             return;
         }
+        let (bytes, links) = self.spare.pop().unwrap_or_else(|| (new_frame(), Vec::new()));
         let frame = PendingFrame {
             seq: self.seq,
             offset: self.offset,
             first_lsn: self.first_lsn,
-            bytes: std::mem::replace(&mut self.frame, new_frame()),
-            links: std::mem::take(&mut self.links),
+            bytes: std::mem::replace(&mut self.frame, bytes),
+            links: std::mem::replace(&mut self.links, links),
         };
         self.first_lsn = self.next_lsn;
         self.offset += frame.padded_len() as u64;
         self.closed.push_back(frame);
+    }
+
+    /// Keeps the memory of a frame, of as many as can be under way.
+    fn keep_memory(&mut self, PendingFrame { mut bytes, mut links, .. }: PendingFrame) {
+        if self.spare.len() < SPARE_FRAMES {
+            links.clear();
+            bytes.clear();
+            bytes.resize(FRAME_HEADER_LEN, 0);
+            self.spare.push((bytes, links));
+        }
     }
 
     fn next_segment(&mut self) {
