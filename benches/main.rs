@@ -11,8 +11,10 @@ mod compare;
 mod decode;
 mod env;
 mod history;
+mod http;
 mod ingest;
 mod instructions;
+mod json;
 mod null_disk;
 mod query;
 mod repeats;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
     history::bench(&mut criterion);
     scan::bench(&mut criterion);
     query::bench(&mut criterion);
+    json::bench(&mut criterion);
+    http::bench(&mut criterion);
     archive::bench(&mut criterion);
     criterion.final_summary();
     ExitCode::SUCCESS

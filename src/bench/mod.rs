@@ -50,6 +50,8 @@ pub struct Load {
 pub struct WriteShape {
     /// Hosts in one request.
     pub hosts_per_body: u32,
+    /// Whether all hosts send all their series every minute, instead of missing 2 % of them.
+    pub alike: bool,
 }
 
 /// Why there is no figure.

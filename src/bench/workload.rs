@@ -42,6 +42,8 @@ pub struct Senders {
     begin: i64,
     /// Per series what stands in front of the host's name and what follows up to the value.
     lines: Vec<(String, String)>,
+    /// Whether every line is there, so that all hosts have the same series from the first minute on.
+    is_complete: bool,
 }
 
 impl Default for Senders {
@@ -61,7 +63,13 @@ impl Senders {
         let line = |(metric, component): (&&str, String)| {
             (format!("{metric},cluster={CLUSTER},hostname="), format!(",type={component} value="))
         };
-        Self { begin, lines: node.chain(socket).chain(thread).map(line).collect() }
+        Self { begin, lines: node.chain(socket).chain(thread).map(line).collect(), is_complete: false }
+    }
+
+    /// The same, or senders that leave no line out.
+    #[must_use]
+    pub fn complete(self, is_complete: bool) -> Self {
+        Self { is_complete, ..self }
     }
 }
 
@@ -89,7 +97,7 @@ impl Senders {
         let mut count = 0;
         for (front, back) in lines {
             let draw = random.draw();
-            if draw.is_multiple_of(MISSING_EVERY) {
+            if !self.is_complete && draw.is_multiple_of(MISSING_EVERY) {
                 continue;
             }
             count += 1;
@@ -187,5 +195,11 @@ mod tests {
         assert_eq!(body(3, 7), body(3, 7));
         assert_ne!(body(3, 7), body(4, 7));
         assert_ne!(body(3, 7), body(3, 8));
+    }
+
+    #[test]
+    fn complete_senders_leave_no_line_out() {
+        let lines = |host| Senders::default().complete(true).body(host, 0, &mut Vec::new());
+        assert!((0..50).all(|host| lines(host) == u64::from(SERIES)));
     }
 }

@@ -10,7 +10,7 @@ use kymo_engine::env::{Env as _, System};
 pub fn run(load: &Load, shape: WriteShape) -> Result<(), BenchError> {
     let server = |source| BenchError::Server { url: load.url.clone(), source };
     let target = Target::parse(&load.url, "POST", load.token.as_deref()).map_err(server)?;
-    let senders = Senders::since(begin(load));
+    let senders = Senders::since(begin(load)).complete(shape.alike);
     let per_body = shape.hosts_per_body.clamp(1, load.hosts);
     let bodies = load.hosts.div_ceil(per_body);
     let prepare = |number: u64, body: &mut Vec<u8>| {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use kymo_engine::model::{Answer, Query, Request};
 
 use super::engine::Engine;
-use super::json::{write_number, write_string};
+use super::json::{write_number, write_numbers, write_string};
 use super::parts::Parts;
 use super::stream::{Gone, Sink};
 
@@ -98,10 +98,7 @@ fn write_series(sink: &mut Sink, with_data: bool, series: &Answer) -> Result<(),
         // A series may be longer than what should be collected before it is sent.
         for (index, values) in series.data.chunks(1024).enumerate() {
             comma(&mut sink.out, index);
-            for (index, value) in values.iter().enumerate() {
-                comma(&mut sink.out, index);
-                write_number(&mut sink.out, *value);
-            }
+            write_numbers(&mut sink.out, values);
             sink.breathe()?;
         }
         sink.out.extend_from_slice(b"],");

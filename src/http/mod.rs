@@ -36,6 +36,7 @@ pub use app::{Clock, Reload, Settings, State};
 pub use auth::Access;
 pub use diagnose::{Diagnosis, Refused, Seen};
 pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+pub use json::write_numbers;
 pub use limits::Limits;
 pub use serve::Server;
 pub use tls::{TlsError, TlsFiles, check};

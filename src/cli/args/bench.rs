@@ -48,6 +48,10 @@ pub(super) enum BenchSub {
         /// Hosts in one request
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         hosts_per_body: u32,
+
+        /// Leave no line out: all hosts have the same series, instead of missing 2 % of them each minute
+        #[arg(long)]
+        alike: bool,
     },
     /// Ask for it in the four shapes of a front end; hosts and minutes are those that were written
     Query {
@@ -125,8 +129,8 @@ impl From<BenchSub> for Command {
     fn from(sub: BenchSub) -> Self {
         Self::Bench(match sub {
             BenchSub::Config { directory } => Bench::Config { directory },
-            BenchSub::Write { load, hosts_per_body } => {
-                Bench::Write { load: load.into(), shape: WriteShape { hosts_per_body } }
+            BenchSub::Write { load, hosts_per_body, alike } => {
+                Bench::Write { load: load.into(), shape: WriteShape { hosts_per_body, alike } }
             }
             BenchSub::Restart { config, url, cold, rounds, json } => {
                 Bench::Restart(Restart { config, url, cold, rounds, json })

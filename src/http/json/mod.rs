@@ -11,5 +11,6 @@ mod value;
 
 pub(super) use health::HealthRequest;
 pub(super) use request::{decode_query, selectors};
+pub use text::write_numbers;
 pub(super) use text::{quote, write_number, write_string, write_strings};
 pub(super) use value::JsonError;
