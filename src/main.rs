@@ -5,11 +5,6 @@ use kymo::cli::args::{self, Bench, Command};
 use kymo::{bench, serve, tools};
 use std::process::ExitCode;
 
-/// Bodies, frames and rows of the head come and go between threads, a few tens of kilobytes each: the allocator of the C
-/// library answers that with system calls.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let command = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let outcome = match command {
