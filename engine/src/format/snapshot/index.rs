@@ -79,6 +79,21 @@ impl<'a> Names<'a> {
         if at == text.len() { Ok(()) } else { Err(wrong) }
     }
 
+    /// The place of each name among all of them by their bytes; equal names have the same.
+    fn ranks(&self) -> Vec<u32> {
+        let count = u32::try_from(self.offsets.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let name = |id: &u32| self.bytes(U32::new(*id));
+        let mut sorted: Vec<u32> = (0..count).collect();
+        sorted.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        let mut ranks = vec![0; sorted.len()];
+        for (rank, equal) in (0..).zip(sorted.chunk_by(|a, b| name(a) == name(b))) {
+            for &id in equal {
+                ranks[id as usize] = rank;
+            }
+        }
+        ranks
+    }
+
     /// Whether there is a name with this id.
     pub fn has(&self, id: U32) -> bool {
         (id.get() as usize) < self.offsets.len().saturating_sub(1)
@@ -118,6 +133,9 @@ impl<'a> ColumnSets<'a> {
     /// Checks that the sets fill their section in order, and that the columns of each rise by their names.
     pub fn check(&self, names: Names<'_>) -> Result<(), FormatError> {
         let mut at = 0;
+        // A file has few names and many columns: numbers are compared instead of the bytes of names.
+        let ranks = names.ranks();
+        let rank = |id: U32| ranks.get(id.get() as usize);
         for (set, end) in self.offsets.iter().enumerate() {
             let end = end.get() as usize;
             let columns = self.columns.get(at..end).ok_or(FormatError::Field("column sets are not in order"))?;
@@ -127,8 +145,8 @@ impl<'a> ColumnSets<'a> {
             if !columns.iter().all(|column| names.has(column.component) && names.has(column.subcomponent)) {
                 return Err(FormatError::Field("column has no name"));
             }
-            let rises = |a: &ColumnEntry, b: &ColumnEntry| a.cmp_name(names, names.pair(*b)) == Ordering::Less;
-            if !columns.is_sorted_by(rises) {
+            let key = |column: &ColumnEntry| (rank(column.component), rank(column.subcomponent));
+            if !columns.is_sorted_by(|a, b| key(a) < key(b)) {
                 return Err(FormatError::Field("columns of a set do not rise by name"));
             }
             at = end;
