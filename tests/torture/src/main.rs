@@ -20,6 +20,7 @@ mod mounts;
 mod power;
 mod random;
 mod server;
+mod soak;
 mod tally;
 mod tape;
 mod volatile;
@@ -51,7 +52,8 @@ RIG is one of:
   errors                   each operation of the device fails, once and for ever
   device-ext4, device-xfs, device-btrfs
                            writes and flushes of the device below that file system fail
-  full                     a disk without space, and files that may not grow";
+  full                     a disk without space, and files that may not grow
+  soak                     two phases of SECONDS each, at half of the rate that the server can take and beyond it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -80,6 +82,9 @@ fn main() -> ExitCode {
 }
 
 fn start(rig: &str, run: &Run, count: u64, limit: Duration) -> Result<(), Failure> {
+    if rig == "soak" {
+        return soak::run(run, limit);
+    }
     let (canary, tally) = match rig {
         "kill-uring" => (kill::canary(run)?, kill::run(run, "io_uring", count, limit)?),
         "kill-posix" => (kill::canary(run)?, kill::run(run, "posix", count, limit)?),

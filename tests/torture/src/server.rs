@@ -38,6 +38,11 @@ impl Setup {
         let store = json!({"checkpoints": {"directory": "./checkpoints"}, "retention-in-memory": "876000h"});
         let main = json!({"addr": "127.0.0.1:0"});
         let config = json!({"main": main, "metric-store": store, "metrics": metrics, "storage": section});
+        Self::of(program, work, &config)
+    }
+
+    /// Writes that configuration, in place of one that is there.
+    pub(crate) fn of(program: &Path, work: &Path, config: &Value) -> Result<Self, Failure> {
         File::create(work.join("config.json"))?.write_all(config.to_string().as_bytes())?;
         Ok(Self { program: program.to_owned(), work: work.to_owned(), file_limit: None })
     }
@@ -129,6 +134,13 @@ impl Server {
 
     pub(crate) fn client(&self) -> Client {
         Client::new(self.address())
+    }
+
+    /// Bytes of its memory that are no mapped file.
+    pub(crate) fn anonymous_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
     }
 
     /// What it wrote to stderr so far.
