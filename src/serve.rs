@@ -278,10 +278,8 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
         }
         (store, _) = open(config, &disk, &env)?;
     }
-    let provider = config.main.backend_url.clone();
-    let provider = provider.map(|url| NodeProvider::new(url, config.storage.backend_token.clone()));
-    let provider =
-        provider.transpose().map_err(|error| ServeError::io("ask 'main.backend-url'")(io::Error::other(error)))?;
+    let provider = NodeProvider::of(config);
+    let provider = provider.map_err(|error| ServeError::io("ask 'main.backend-url'")(io::Error::other(error)))?;
     let retention = Retention::new(provider, tokio::runtime::Handle::current());
     let provider_failures = retention.failures();
     let steps = Steps::start(&store, retention).map_err(ServeError::io("start a thread"))?;

@@ -169,6 +169,7 @@ fn storage(keys: &mut impl Keys, storage: &mut Storage) {
     keys.key("io", &Io, &mut storage.io);
     keys.key("backend-token", &Secret, &mut storage.backend_token);
     keys.section("limits", |keys| limits(keys, &mut storage.limits));
+    keys.key("backend-ca-file", &OptionalFile, &mut storage.backend_ca_file);
 }
 
 fn limits(keys: &mut impl Keys, limits: &mut Limits) {

@@ -20,6 +20,8 @@ pub struct Storage {
     pub io: IoKind,
     /// The token that `main.backend-url` is asked with.
     pub backend_token: Option<String>,
+    /// Authorities (PEM) that `main.backend-url` may have its certificate from, beside those of the system.
+    pub backend_ca_file: Option<PathBuf>,
     /// Bounds of a request and of the store.
     pub limits: Limits,
 }
@@ -34,6 +36,7 @@ impl Default for Storage {
             skew: Duration::from_hours(1),
             io: IoKind::default(),
             backend_token: None,
+            backend_ca_file: None,
             limits: Limits::default(),
         }
     }

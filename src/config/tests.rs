@@ -102,13 +102,14 @@ fn printed_settings_name_every_setting_and_read_back() {
     let text = r#""metric-store": {"retention-in-memory": "90m", "memory-cap": 3,
         "checkpoints": {"directory": "/c \"q\""}},
         "storage": {"directory": "/d", "durability": {"interval": "200ms"}, "late-window": "1h", "skew": "0s",
-        "io": "io_uring", "backend-token": "t", "log-bound": 65536, "limits": {"body": 1, "line": 2, "hosts": 3, "series-per-host": 4, "series": 5,
+        "io": "io_uring", "backend-token": "t", "backend-ca-file": "/ca.pem", "log-bound": 65536, "limits": {"body": 1, "line": 2, "hosts": 3, "series-per-host": 4, "series": 5,
         "connections": 6,
         "query-points": 7, "in-flight": 8, "decoded-body": 2, "lines": 12, "connections-per-peer": 13,
         "requests-per-second": 14, "request-points": 15, "queries": 16, "query-timeout": "17s", "head-timeout": "9s", "body-timeout": "10s", "idle-timeout": "11s"}}"#;
     let config = with(text).unwrap().config;
     assert_eq!(config.storage.durability, Durability::Interval(Duration::from_millis(200)));
     assert_eq!((config.storage.skew, config.storage.io), (Duration::ZERO, IoKind::IoUring));
+    assert_eq!(config.storage.backend_ca_file.as_deref(), Some(Path::new("/ca.pem")));
     let limits = &config.storage.limits;
     assert_eq!((limits.series_per_host, limits.in_flight, limits.idle_timeout), (4, 8, Duration::from_secs(11)));
     assert_eq!((limits.decoded_body, limits.lines, limits.connections_per_peer), (2, 12, 13));

@@ -45,9 +45,8 @@ fn drain(mut step: impl FnMut() -> Result<Progress, JobError>) -> Result<(), Job
 }
 
 fn used_nodes(config: &Config, limit: i64) -> Result<UsedNodes, ToolError> {
-    let Some(url) = config.main.backend_url.clone() else { return Ok(UsedNodes::new()) };
     let unknown = |why: crate::nodes::NodesError| ToolError::Nodes(why.to_string());
-    let provider = NodeProvider::new(url, config.storage.backend_token.clone()).map_err(unknown)?;
+    let Some(provider) = NodeProvider::of(config).map_err(unknown)? else { return Ok(UsedNodes::new()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(provider.used_since(limit)).map_err(unknown)
 }
