@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod archive_place;
+pub mod ask;
 pub mod background;
 pub mod bench;
 mod bucket;
@@ -9,7 +10,6 @@ pub mod cli;
 mod client;
 pub mod config;
 pub mod demo;
-pub mod diagnose;
 pub mod http;
 mod logging;
 mod machine;

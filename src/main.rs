@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),
         },
         Command::Diagnose(options) => serve::diagnose(&options),
+        Command::Reload(options) => serve::reload(&options),
         Command::Cleanup { config, due, json } => serve::cleanup(config.as_deref(), due, json),
         Command::Export { what, config } => serve::export(&what, config.as_deref()),
         Command::Import { from, config, json } => serve::import(&from, config.as_deref(), json),

@@ -1,11 +1,11 @@
 //! What the commands do: the server's life from the configuration to a clean stop, and the small commands beside it.
 
 use crate::archive_place;
+use crate::ask::{self, AskError};
 use crate::bench::BenchError;
-use crate::cli::args::{Diagnose, Serve};
+use crate::cli::args::{Diagnose, Reload, Serve};
 use crate::config::{self, Config, ConfigError, Durability, IoKind, Loaded};
 use crate::demo;
-use crate::diagnose::DiagnoseError;
 use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFiles};
 use crate::logging;
 use crate::nats::{self, Messaging};
@@ -63,7 +63,7 @@ pub enum ServeError {
     Tool(#[from] ToolError),
     /// A server does not tell.
     #[error("{0}")]
-    Diagnose(#[from] DiagnoseError),
+    Ask(#[from] AskError),
     /// The certificate cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -86,7 +86,10 @@ impl ServeError {
     /// The exit code: 2 for the configuration, 3 for a directory in use, 4 for damage, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Privilege(PrivilegeError::Unknown { .. }) | Self::Tls(_) => 2,
+            Self::Config(_)
+            | Self::Privilege(PrivilegeError::Unknown { .. })
+            | Self::Tls(_)
+            | Self::Ask(AskError::Configuration { .. }) => 2,
             Self::Tool(error) => error.exit_code(),
             Self::Open(OpenError::InUse { .. }) => 3,
             Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
@@ -118,9 +121,19 @@ pub fn check_config(file: &Path) -> Result<(), ServeError> {
 
 /// `kymo diagnose`.
 pub fn diagnose(options: &Diagnose) -> Result<(), ServeError> {
+    print_answer(ask::diagnose(options))
+}
+
+/// `kymo reload`.
+pub fn reload(options: &Reload) -> Result<(), ServeError> {
+    print_answer(ask::reload(options))
+}
+
+/// Prints what a server answers.
+fn print_answer(answer: impl Future<Output = Result<String, AskError>>) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ServeError::io("start the runtime"))?;
-    print(&runtime.block_on(crate::diagnose::diagnose(options))?);
+    print(&runtime.block_on(answer)?);
     Ok(())
 }
 

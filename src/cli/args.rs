@@ -69,6 +69,8 @@ pub enum Command {
     Bench(Bench),
     /// Ask a server why a metric is not there.
     Diagnose(Diagnose),
+    /// Have a server read its configuration again.
+    Reload(Reload),
     /// Do at once what the server does by the clock.
     Cleanup {
         /// The configuration; `None` is the default place.
@@ -114,6 +116,14 @@ pub struct Diagnose {
     /// Print the JSON document of the server
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which server is to read its configuration again.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Where the server is; its token, if it wants one, stands in the environment variable `KYMO_TOKEN`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082")]
+    pub server: String,
 }
 
 /// How a file is shown.
@@ -192,6 +202,7 @@ Examples:
   kymo -config config.json -loglevel info the same with the flags of cc-metric-store
   kymo salvage ./var/kymo                 say what is damaged; with --yes set it aside
   kymo diagnose cpu_load node0815         say why that metric of that host is not there
+  kymo reload                             have a server read its configuration again
   kymo verify ./var/kymo                  check every checksum, also while kymo serves
   kymo backup ./var/kymo /backup/kymo     copy the store, also while kymo serves
   kymo import --from ./var/checkpoints    take over the checkpoints of cc-metric-store
@@ -288,6 +299,9 @@ enum Sub {
     /// Ask a running server why a metric of a host is not there
     #[command(after_help = EXIT_CODES)]
     Diagnose(Diagnose),
+    /// Have a running server read its configuration again; it says what changed and what waits for a restart
+    #[command(after_help = EXIT_CODES)]
+    Reload(Reload),
     /// Move days into the archive now, whatever the retention; the server must not run
     #[command(after_help = EXIT_CODES)]
     Archive {
@@ -445,6 +459,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
             Ok(Command::Salvage { directory, confirmed: yes })
         }
         Cli { command: Some(Sub::Diagnose(diagnose)), .. } => Ok(Command::Diagnose(diagnose)),
+        Cli { command: Some(Sub::Reload(reload)), .. } => Ok(Command::Reload(reload)),
         Cli { command: Some(Sub::Archive { before, settings }), .. } => Ok(settings.command(Due::Before(before))),
         Cli { command: Some(Sub::Cleanup { settings }), .. } => Ok(settings.command(Due::Retention)),
         Cli { command: Some(Sub::Inspect { file, json, csv }), .. } => {

@@ -70,6 +70,13 @@ fn metrics_and_limits_change_without_a_restart_and_the_rest_is_told_to_wait() {
     let answer = reload(&server);
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert!(answer.text().contains("metrics.newer.frequency"), "{}", answer.text());
+    let address = format!("http://{}", server.address());
+    let ask = || {
+        let output = site.command(&["reload", "--server", &address]).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = ask();
+    assert!(code == Some(2) && said.contains("metrics.newer.frequency"), "{code:?}: {said}");
     assert_eq!(refused(&server, &line("brand_new", "h2")).as_deref(), Some("1; limit-hosts=1"));
 
     // The same by signal; a metric that is gone stays until the restart.
@@ -77,6 +84,9 @@ fn metrics_and_limits_change_without_a_restart_and_the_rest_is_told_to_wait() {
     signal(&mut server, "HUP");
     let done = clock::poll(PATIENCE, || refused(&server, &line("brand_new", "h2")).is_none().then_some(()));
     assert!(done.is_some(), "SIGHUP has no effect; the server said:\n{}", server.said());
+    configure(&site, &[], &[limits(r#"{"hosts":6}"#)]);
+    let (code, said) = ask();
+    assert!(code == Some(0) && said.starts_with("changed: storage.limits.hosts\nwaits for"), "{code:?}: {said}");
     let answer = reload(&server);
     assert!(
         answer.text().starts_with(
