@@ -22,6 +22,7 @@ use super::reply::{
 use super::stream::{Gone, Sink, TOO_LONG, respond};
 
 /// `POST /api/free`: forgets runs that end before `to`.
+use super::tls::Tls;
 pub(super) async fn free(
     State(app): State<Arc<App>>,
     Extension(bearer): Extension<Bearer>,
@@ -254,8 +255,10 @@ fn lines(first: &str, notes: Vec<String>) -> String {
 }
 
 /// `GET /metrics`: the server's and the engine's numbers.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let server = app.metrics.text(app.bytes_held(), &app.live().limits);
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let live = app.live();
+    let expires = live.tls.as_ref().and_then(Tls::expires);
+    let server = app.metrics.text(app.bytes_held(), &live.limits, expires);
     // Out of turn: what happens under load is what the numbers are for.
     let engine = Arc::clone(&app.engine);
     let engine = tokio::task::spawn_blocking(move || engine.metrics_text()).await.unwrap_or_default();

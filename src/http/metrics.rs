@@ -40,7 +40,9 @@ const REFUSED: [&str; 19] = [
 ];
 
 /// Why the server closes a connection.
-const CLOSED: [&str; 4] = ["idle", "slow-head", "slow-reader", "tls"];
+const CLOSED: [&str; 6] = ["idle", "slow-head", "long-head", "malformed-head", "slow-reader", "tls"];
+
+const CERTIFICATE_EXPIRY: &str = "kymo_http_certificate_expiry_timestamp_seconds";
 
 /// Counters of the HTTP face since the start of the process.
 #[derive(Debug, Default)]
@@ -150,8 +152,8 @@ impl Metrics {
         self.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All of it as Prometheus text, with the bytes of bodies held now.
-    pub(super) fn text(&self, bytes_held: usize, limits: &Limits) -> String {
+    /// All of it as Prometheus text, with the bytes of bodies held now, and when the certificate expires if there is one.
+    pub(super) fn text(&self, bytes_held: usize, limits: &Limits, expires: Option<i64>) -> String {
         let mut text = Text(String::new());
         text.family("kymo_http_requests_total", "counter", "Answered requests.");
         for ((endpoint, status), count) in lock(&self.answers).iter() {
@@ -170,6 +172,11 @@ impl Metrics {
         text.histogram("kymo_http_query_seconds", "Time from a query to the begin of its answer.", &self.queries);
         text.family("kymo_http_lines_accepted_total", "counter", "Lines taken over from writes.");
         text.sample("kymo_http_lines_accepted_total", "", self.accepted.load(Ordering::Relaxed));
+        let (name, help) = (CERTIFICATE_EXPIRY, "When the certificate expires, in unix seconds.");
+        text.family(name, "gauge", help);
+        if let Some(expires) = expires {
+            text.sample(name, "", expires);
+        }
         text.family("kymo_http_lines_refused_total", "counter", "Lines of writes that were refused.");
         for (reason, count) in lock(&self.refused).iter() {
             text.sample("kymo_http_lines_refused_total", &format!("{{reason=\"{reason}\"}}"), count);
@@ -246,7 +253,7 @@ mod tests {
         for millis in [1, 2, 3, 9000] {
             metrics.write_took(Duration::from_millis(millis));
         }
-        let text = metrics.text(0, &Limits::default());
+        let text = metrics.text(0, &Limits::default(), None);
         for line in ["{le=\"0.001\"} 1\n", "{le=\"0.002\"} 2\n", "{le=\"5\"} 3\n", "{le=\"+Inf\"} 4\n"] {
             assert!(text.contains(&format!("kymo_http_write_seconds_bucket{line}")), "{text}");
         }
@@ -257,9 +264,9 @@ mod tests {
     fn connections_are_open_while_they_live() {
         let metrics = Metrics::default();
         let open = metrics.connection();
-        assert!(metrics.text(0, &Limits::default()).contains("kymo_http_connections_open 1\n"));
+        assert!(metrics.text(0, &Limits::default(), None).contains("kymo_http_connections_open 1\n"));
         drop(open);
-        let text = metrics.text(7, &Limits::default());
+        let text = metrics.text(7, &Limits::default(), None);
         assert!(text.contains("kymo_http_connections_open 0\n") && text.contains("kymo_http_connections_total 1\n"));
         assert!(text.contains("kymo_http_body_bytes_held 7\n"));
     }

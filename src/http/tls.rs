@@ -3,6 +3,8 @@
 //! Owns the two files and what was made of them. Promises that a certificate that cannot be used never replaces one
 //! that can: it is told, and the old one stays.
 
+mod expiry;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -47,7 +49,7 @@ pub enum TlsError {
 
 /// Whether the certificate of some settings, if they have one, can be used.
 pub fn check(settings: &Settings) -> Result<(), TlsError> {
-    settings.tls.as_ref().map_or(Ok(()), |files| config(files).map(drop))
+    settings.tls.as_ref().map_or(Ok(()), |files| load(files).map(drop))
 }
 
 /// The certificate that is served.
@@ -59,7 +61,15 @@ struct State {
     files: TlsFiles,
     /// What the files looked like when they were last tried.
     seen: Stamps,
+    loaded: Loaded,
+}
+
+/// What the files had.
+#[derive(Debug)]
+struct Loaded {
     config: Arc<ServerConfig>,
+    /// When the first certificate of the chain expires, in unix seconds; `None` if that cannot be told.
+    expires: Option<i64>,
 }
 
 /// What tells that a file was exchanged: length and time of each; `None` where there is none.
@@ -68,12 +78,17 @@ type Stamps = [Option<(u64, SystemTime)>; 2];
 impl Tls {
     pub(super) fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let seen = stamps(&files);
-        Ok(Self(Mutex::new(State { config: config(&files)?, files, seen })))
+        Ok(Self(Mutex::new(State { loaded: load(&files)?, files, seen })))
     }
 
     /// For the next connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.lock().config)
+        Arc::clone(&self.lock().loaded.config)
+    }
+
+    /// When the certificate that is served expires, or one that it is signed by, in unix seconds.
+    pub(super) fn expires(&self) -> Option<i64> {
+        self.lock().loaded.expires
     }
 
     /// Loads the files again if they were exchanged since they were last tried: whether they were.
@@ -84,7 +99,7 @@ impl Tls {
             return Ok(false);
         }
         state.seen = seen;
-        state.config = config(&state.files)?;
+        state.loaded = load(&state.files)?;
         Ok(true)
     }
 
@@ -102,7 +117,7 @@ fn stamps(files: &TlsFiles) -> Stamps {
     [&files.certificate, &files.key].map(|path| stamp(path).ok())
 }
 
-fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     let wrong = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::File { path, source }
@@ -111,6 +126,7 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(wrong(&files.certificate))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(wrong(&files.key))?;
+    let expires = chain.iter().filter_map(|certificate| expiry::not_after(certificate)).min();
     let pair = |source| TlsError::Pair { files: files.clone(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -119,5 +135,5 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         .with_single_cert(chain, key)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Loaded { config: Arc::new(config), expires })
 }

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::clock;
-use crate::server::{Server, Site};
+use crate::clock::{self, PATIENCE};
+use crate::json::Json;
+use crate::server::{Server, Site, recorded_config};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ALERTS: &str = "docs/alerts/kymo.yml";
@@ -20,9 +21,15 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(name)).expect("it is a part of the project")
 }
 
-/// A server that has answered requests of several kinds, and its metrics.
+/// A server that has answered requests of several kinds and would read messages, and its metrics.
 fn metrics() -> String {
-    let site = Site::new(&[]);
+    let mut config = recorded_config("config.json");
+    let json = |text: &str| Json::parse(text).expect("it is JSON");
+    // Nobody is there.
+    config.set("nats", json(r#"{"address":"nats://127.0.0.1:9"}"#));
+    config.set("nats-jetstream", json(r#"{"stream":"S","subject":"s"}"#));
+    let site = Site::empty();
+    site.configure(config, &[]);
     let server = site.serve();
     let mut client = server.client();
     let now = clock::unix_seconds();
@@ -32,7 +39,11 @@ fn metrics() -> String {
     }
     let query = r#"{"cluster":"alpha","from":0,"to":1,"queries":[{"metric":"cpu_load","host":"h1"}]}"#;
     client.get("/api/query", query.as_bytes()).expect("the server answers a query");
-    client.get("/metrics", b"").expect("the server has metrics").text()
+    let metrics = clock::poll(PATIENCE, || {
+        let metrics = client.get("/metrics", b"").expect("the server has metrics").text();
+        metrics.contains("kymo_nats_pending_messages{").then_some(metrics)
+    });
+    metrics.expect("messages are counted")
 }
 
 /// The names of all families.
@@ -73,6 +84,9 @@ fn prometheus_takes_metrics_and_alerts_as_they_are() {
     }
     if let Err(fault) = promtool(&["check", "rules", ALERTS], "") {
         panic!("promtool finds fault with {ALERTS}:\n{fault}");
+    }
+    if let Err(fault) = promtool(&["test", "rules", "docs/alerts/kymo.test.yml"], "") {
+        panic!("the alerts do not do what they should:\n{fault}");
     }
     assert!(promtool(&["check", "metrics"], "# TYPE a counter\na 1\n").is_err(), "it would find a fault");
 }

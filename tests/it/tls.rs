@@ -62,8 +62,18 @@ fn https_serves_what_http_does_and_speaks_nothing_else() {
     let write = format!("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: {}\r\n\r\n{line}", line.len());
     assert_eq!(ask(&server, certified.cert.der(), &write).expect("the server answers").status, 200);
     assert_eq!(ask(&server, certified.cert.der(), HEALTH).expect("the server answers").status, 200);
+    let metrics =
+        ask(&server, certified.cert.der(), &HEALTH.replace("/health", "/metrics")).expect("so it does").text();
+    // The one that makes them for the tests lets them live until then.
+    assert!(metrics.contains("\nkymo_http_certificate_expiry_timestamp_seconds 67090118400\n"), "{metrics}");
     assert!(ask(&server, certificate().cert.der(), HEALTH).is_err(), "it is not the certificate that is trusted");
     assert!(server.client().get("/health", b"").is_err(), "plain HTTP is not answered");
+    // The one that trusts another certificate, and this one.
+    let counted = clock::poll(PATIENCE, || {
+        let metrics = ask(&server, certified.cert.der(), &HEALTH.replace("/health", "/metrics")).ok()?.text();
+        metrics.contains("kymo_http_connections_closed_total{reason=\"tls\"} 2\n").then_some(())
+    });
+    assert!(counted.is_some(), "they are not counted");
     assert_eq!(ask(&server, certified.cert.der(), HEALTH).expect("the server goes on").status, 200);
     server.stop();
 }
