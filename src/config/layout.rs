@@ -142,6 +142,7 @@ fn nats(keys: &mut impl Keys, nats: &mut Nats) {
     keys.key("username", &Secret, &mut nats.username);
     keys.key("password", &Secret, &mut nats.password);
     keys.key("creds-file-path", &OptionalFile, &mut nats.credentials_file);
+    keys.key("nkey-file", &OptionalFile, &mut nats.nkey_file);
     keys.key("tls-ca-file", &OptionalFile, &mut nats.tls_ca_file);
     keys.key("tls-cert-file", &OptionalFile, &mut nats.tls_cert_file);
     keys.key("tls-key-file", &OptionalFile, &mut nats.tls_key_file);
@@ -168,8 +169,8 @@ fn storage(keys: &mut impl Keys, storage: &mut Storage) {
     keys.key("skew", &Period(Duration::ZERO..=Period::LONGEST), &mut storage.skew);
     keys.key("io", &Io, &mut storage.io);
     keys.key("backend-token", &Secret, &mut storage.backend_token);
-    keys.section("limits", |keys| limits(keys, &mut storage.limits));
     keys.key("backend-ca-file", &OptionalFile, &mut storage.backend_ca_file);
+    keys.section("limits", |keys| limits(keys, &mut storage.limits));
 }
 
 fn limits(keys: &mut impl Keys, limits: &mut Limits) {

@@ -17,6 +17,8 @@ pub struct Nats {
     pub password: Option<String>,
     /// A credentials file (`.creds`); read again with each attempt to connect.
     pub credentials_file: Option<PathBuf>,
+    /// A file with the seed of an nkey; likewise.
+    pub nkey_file: Option<PathBuf>,
     /// Certificates of authorities in PEM, instead of those of the system.
     pub tls_ca_file: Option<PathBuf>,
     /// The certificate in PEM that this client shows.

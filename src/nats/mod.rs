@@ -8,6 +8,7 @@
 
 mod broker;
 mod core;
+mod identity;
 mod intake;
 mod status;
 
@@ -15,13 +16,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ServerAddr};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use crate::config;
 use crate::http::Engine;
+use identity::Identity;
 use intake::Intake;
 pub(crate) use status::Status;
 
@@ -132,21 +134,17 @@ async fn connect(config: &config::Nats, status: &Arc<Status>) -> Client {
 }
 
 async fn try_connect(config: &config::Nats, status: &Arc<Status>) -> Result<Client, String> {
-    let told = Arc::clone(status);
-    let mut options =
-        ConnectOptions::new().name("kymo").retry_on_initial_connect().max_reconnects(None).event_callback(
-            move |event| {
-                let status = Arc::clone(&told);
-                async move { status.event(&event) }
-            },
-        );
-    if let (Some(user), Some(password)) = (&config.username, &config.password) {
-        options = options.user_and_password(user.clone(), password.clone());
-    }
-    if let Some(path) = &config.credentials_file {
-        let unreadable = |error| format!("the credentials {} cannot be read: {error}", path.display());
-        options = options.credentials_file(path).await.map_err(unreadable)?;
-    }
+    let (told, tried) = (Arc::clone(status), Arc::clone(status));
+    let options = Identity::of(config).options().await?;
+    let options = options.name("kymo").retry_on_initial_connect().max_reconnects(None).event_callback(move |event| {
+        let status = Arc::clone(&told);
+        async move { status.event(&event) }
+    });
+    // The one place where the library tells why the last attempts failed; which server is next stays its own choice.
+    let mut options = options.reconnect_to_server_callback(move |servers, _| {
+        tried.failures(&servers);
+        std::future::ready(None)
+    });
     if let Some(path) = &config.tls_ca_file {
         options = options.add_root_certificates(readable(path).await?);
     }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::Event;
+use async_nats::{ClientError, Event, Server};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::http::Written;
 
@@ -114,8 +114,19 @@ impl Status {
                 self.overrun.fetch_add(1, Relaxed);
             }
             Event::ServerError(error) => self.complaint(&error.to_string()),
+            // That an attempt to connect has failed; why is told before the next one.
+            Event::ClientError(ClientError::Other(why)) => debug!(server = self.address, why, "NATS"),
             Event::ClientError(error) => self.complaint(&error.to_string()),
             Event::LameDuckMode | Event::Draining => info!(server = self.address, %event, "NATS"),
+        }
+    }
+
+    /// Why the last attempts to connect failed, as far as they did.
+    pub(super) fn failures(&self, servers: &[Server]) {
+        let failure = |server: &Server| Some(format!("{server}: {}", server.last_error.as_ref()?));
+        let failures: Vec<String> = servers.iter().filter_map(failure).collect();
+        if !failures.is_empty() {
+            self.complaint(&failures.join("; "));
         }
     }
 

@@ -1,7 +1,7 @@
 //! A real nats-server with JetStream, in a directory of its own, which outlives the process.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -22,24 +22,43 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker on a port of its choice, which it keeps from then on.
-    #[expect(clippy::disallowed_methods, reason = "a test's file need not survive a power cut")]
+    /// Starts a broker with a stream store, on a port of its choice, which it keeps from then on.
     pub(crate) fn start() -> Self {
+        let settings = format!("{CONFIGURATION}jetstream = {{ store_dir = \"data\" }}\n");
+        Self::with(&settings, &[])
+    }
+
+    /// Starts a broker with these settings, beside these files.
+    #[expect(clippy::disallowed_methods, reason = "a test's file need not survive a power cut")]
+    pub(crate) fn with(settings: &str, files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build's directory is writable");
-        fs::write(directory.path().join("nats.conf"), CONFIGURATION).expect("the directory is writable");
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).expect("the directory is writable");
+        }
         let mut broker = Self { directory, program: program(), child: None, port: 0 };
+        broker.configure(settings);
         broker.run_again();
         broker
+    }
+
+    /// Gives it other settings, for its next start.
+    #[expect(clippy::disallowed_methods, reason = "a test's file need not survive a power cut")]
+    pub(crate) fn configure(&self, settings: &str) {
+        fs::write(self.path("nats.conf"), settings).expect("the directory is writable");
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Starts the process, on the port it had before.
     pub(crate) fn run_again(&mut self) {
         let directory = self.directory.path();
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
-        let path = |name: &str| directory.join(name).display().to_string();
         let mut child = Command::new(&self.program)
-            .args(["-c", &path("nats.conf"), "-a", "127.0.0.1", "-p", &port, "-js", "-sd", &path("data")])
-            .args(["--ports_file_dir", &path("")])
+            .args(["-c", "nats.conf", "-a", "127.0.0.1", "-p", &port, "--ports_file_dir", "."])
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -4,12 +4,16 @@
 //! The publisher knows for each slot the one value that it sent, and whether the broker acknowledged it. After kills a
 //! slot must have that value if it was acknowledged, and that value or none otherwise.
 
+mod doors;
+
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream;
+use async_nats::{Client, ConnectOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::broker::Broker;
@@ -45,8 +49,12 @@ struct Publisher {
 
 impl Publisher {
     fn new(broker: &Broker) -> Self {
+        Self::with(broker, ConnectOptions::new())
+    }
+
+    fn with(broker: &Broker, options: ConnectOptions) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let connect = async_nats::ConnectOptions::new().retry_on_initial_connect().connect(broker.url());
+        let connect = options.retry_on_initial_connect().connect(broker.url());
         let client = runtime.block_on(connect).expect("the address is one");
         let inside = runtime.enter();
         let context = jetstream::new(client.clone());
@@ -315,6 +323,50 @@ fn what_a_stream_acknowledged_survives_kills_of_the_broker() {
         broker.run_again();
     }
     load.publish(&Publisher::new(&broker));
+    load.check(&server);
+    server.stop();
+}
+
+#[test]
+fn what_a_stream_acknowledged_while_both_are_killed_is_there() {
+    let mut broker = Broker::start();
+    let site = site(&broker, "", "", &format!(r#"{STREAM},"cluster-tag":"alpha""#));
+    let mut server = site.serve();
+    await_connected(&server);
+    let (publisher, stop) = (Publisher::new(&broker), AtomicBool::new(false));
+    // It publishes all the while, through every kill, and goes on when a message is acknowledged.
+    let load = thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            let mut load = Load::new();
+            while !stop.load(Ordering::SeqCst) {
+                load.publish(&publisher);
+            }
+            load
+        });
+        for round in 0..8 {
+            await_metric(&server, "kymo_nats_acknowledged_total{", f64::from(round * 10 + 1));
+            match round % 4 {
+                0 | 2 => server.kill(),
+                1 => broker.kill(),
+                _ => {
+                    server.kill();
+                    broker.kill();
+                }
+            }
+            if round % 4 % 2 == 1 {
+                broker.run_again();
+            }
+            if round % 4 != 1 {
+                server = site.serve();
+            }
+            await_connected(&server);
+        }
+        stop.store(true, Ordering::SeqCst);
+        publishing.join().expect("it publishes")
+    });
+    load.check(&server);
+    server.kill();
+    let server = site.serve();
     load.check(&server);
     server.stop();
 }

@@ -3,7 +3,7 @@
 use super::{predecessor::FLAT, *};
 
 const NATS: &str = r#""nats": {"address": "nats://a:4222, tls://b", "username": "u", "password": "p",
-    "creds-file-path": "c.creds", "queue-group": "kymo", "tls-ca-file": "ca.pem"}"#;
+    "creds-file-path": "c.creds", "nkey-file": "u.nk", "queue-group": "kymo", "tls-ca-file": "ca.pem"}"#;
 
 fn with_nats(subscriptions: &str, members: &str) -> Result<Loaded, ConfigError> {
     with(&format!(
@@ -18,6 +18,7 @@ fn subscriptions_and_the_connection_are_read_and_printed() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     let nats = &loaded.config.nats;
     assert_eq!(nats.address.as_deref(), Some("nats://a:4222, tls://b"));
+    assert_eq!(nats.nkey_file.as_deref(), Some(std::path::Path::new("u.nk")));
     assert_eq!(nats.queue_group.as_deref(), Some("kymo"));
     assert_eq!(nats.subscriptions.len(), 2);
     assert_eq!(nats.subscriptions[0].cluster.as_deref(), Some("alpha"));
