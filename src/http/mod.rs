@@ -39,4 +39,5 @@ pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Wr
 pub use json::write_numbers;
 pub use limits::Limits;
 pub use serve::Server;
+pub use routes::{Route, routes};
 pub use tls::{TlsError, TlsFiles, check};

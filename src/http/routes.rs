@@ -64,10 +64,38 @@ impl Endpoint {
         }
     }
 
+    /// The endpoint that a path belongs to.
     pub(super) fn of(path: &str) -> Self {
         let name = path.strip_prefix("/api/").and_then(|rest| rest.split('/').next());
         Self::API.into_iter().find(|endpoint| Some(endpoint.name()) == name).unwrap_or(Self::Other)
     }
+}
+
+/// What needs no token: none of it tells samples or names.
+const OPEN: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// An endpoint, for tests that go through all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path; below `/api` it has two more forms, with a slash behind it and with anything behind that.
+    pub path: String,
+    /// The methods that are answered.
+    pub methods: Vec<&'static str>,
+    /// The scope that a token needs; `None` needs no token.
+    pub scope: Option<&'static str>,
+}
+
+/// All endpoints, out of the same table as the routes.
+pub fn routes() -> Vec<Route> {
+    let methods = |endpoint: Endpoint| endpoint.allow().split(", ").collect();
+    let api = Endpoint::API.into_iter().map(|endpoint| Route {
+        path: format!("/api/{}", endpoint.name()),
+        methods: methods(endpoint),
+        scope: Some(endpoint.verb().name()),
+    });
+    let open =
+        OPEN.into_iter().map(|path| Route { path: path.to_owned(), methods: methods(Endpoint::Other), scope: None });
+    api.chain(open).collect()
 }
 
 /// All routes. Unknown paths and wrong methods are answered before anybody asks for a token.
@@ -93,10 +121,10 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         }
     }
     let other = || async { reply::method_not_allowed(Endpoint::Other.allow()) };
+    for (path, methods) in OPEN.into_iter().zip([get(admin::health), get(admin::ready), get(admin::metrics)]) {
+        router = router.route(path, methods.fallback(other));
+    }
     router
-        .route("/health", get(admin::health).fallback(other))
-        .route("/ready", get(admin::ready).fallback(other))
-        .route("/metrics", get(admin::metrics).fallback(other))
         .fallback(|| async { reply::not_found() })
         .layer(from_fn_with_state(Arc::clone(app), observe))
         .with_state(Arc::clone(app))

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::http::Answer;
 use crate::json::Json;
 use crate::server::{Server, Site, recorded_config};
+use kymo::http::{Route, routes};
 
 /// Someone who signs tokens.
 struct Issuer(KeyPair);
@@ -34,11 +35,19 @@ impl Issuer {
 struct Endpoint {
     scope: &'static str,
     method: &'static str,
-    path: &'static str,
+    path: String,
     body: String,
 }
 
-/// All endpoints that ask for a token, about the cluster `alpha`.
+impl Endpoint {
+    /// Whether an answer has a body.
+    fn is_told(&self) -> bool {
+        self.method != "HEAD"
+    }
+}
+
+/// All endpoints that ask for a token, in each method and form of their path, about the cluster `alpha`. They come from
+/// the table of the routes: one that is not known here fails the tests.
 fn endpoints() -> Vec<Endpoint> {
     let now = clock::unix_seconds();
     let line = format!("cpu_load,cluster=alpha,hostname=h1,type=node value=1 {now}\n");
@@ -48,18 +57,25 @@ fn endpoints() -> Vec<Endpoint> {
         now + 600
     );
     let health = r#"{"cluster":"alpha","nodes":["h1"],"metric-names":["cpu_load"]}"#;
-    let endpoint = |scope, method, path, body: &str| Endpoint { scope, method, path, body: body.to_owned() };
-    vec![
-        endpoint("write", "POST", "/api/write", &line),
-        endpoint("write", "POST", "/api/write/?cluster=alpha", &line),
-        endpoint("query", "GET", "/api/query", &query),
-        endpoint("query", "POST", "/api/query/x", &query),
-        endpoint("query", "GET", "/api/healthcheck", health),
-        endpoint("query", "GET", "/api/diagnose?metric=cpu_load&host=h1&cluster=alpha", ""),
-        endpoint("admin", "POST", "/api/free?to=1", r#"[["alpha"]]"#),
-        endpoint("admin", "GET", "/api/debug?selector=alpha", ""),
-        endpoint("admin", "POST", "/api/reload", ""),
-    ]
+    let mut found = Vec::new();
+    for route in routes() {
+        let Some(scope) = route.scope else { continue };
+        let (parameters, body) = match &*route.path {
+            "/api/write" => ("", &*line),
+            "/api/query" => ("", &*query),
+            "/api/healthcheck" => ("", health),
+            "/api/diagnose" => ("?metric=cpu_load&host=h1&cluster=alpha", ""),
+            "/api/free" => ("?to=1", r#"[["alpha"]]"#),
+            "/api/debug" => ("?selector=alpha", ""),
+            "/api/reload" => ("", ""),
+            unknown => panic!("say here what a good request to {unknown} is"),
+        };
+        for (&method, form) in route.methods.iter().flat_map(|method| ["", "/", "/x"].map(|form| (method, form))) {
+            let path = format!("{}{form}{parameters}", route.path);
+            found.push(Endpoint { scope, method, path, body: body.to_owned() });
+        }
+    }
+    found
 }
 
 /// A server with these keys and settings of `auth`.
@@ -76,7 +92,7 @@ fn serve(issuers: &[&Issuer], auth: &str) -> (Site, Server) {
 
 fn ask(server: &Server, endpoint: &Endpoint, authorization: Option<&str>) -> Answer {
     let headers: Vec<(&str, &str)> = authorization.into_iter().map(|value| ("Authorization", value)).collect();
-    let answer = server.client().request(endpoint.method, endpoint.path, &headers, endpoint.body.as_bytes());
+    let answer = server.client().request(endpoint.method, &endpoint.path, &headers, endpoint.body.as_bytes());
     answer.expect("the server answers")
 }
 
@@ -148,7 +164,7 @@ fn no_endpoint_takes_a_bad_token_and_every_refusal_is_counted() {
                 let answer = ask(&server, endpoint, header.as_deref());
                 let case = format!("{what}: {} {}: {}", endpoint.method, endpoint.path, answer.text());
                 assert_eq!((answer.status, answer.header("Connection").as_deref()), (401, Some("close")), "{case}");
-                assert!(answer.text().contains(words), "{case}");
+                assert!(!endpoint.is_told() || answer.text().contains(words), "{case}");
                 assert!(answer.header("WWW-Authenticate").is_some_and(|value| value.contains("Bearer")), "{case}");
             }
         }
@@ -160,8 +176,33 @@ fn no_endpoint_takes_a_bad_token_and_every_refusal_is_counted() {
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
     assert!(metrics.contains("kymo_samples_total 0\n"), "{metrics}");
-    for open in ["/health", "/ready", "/metrics"] {
-        assert_eq!(server.client().get(open, b"").expect("the server answers").status, 200, "{open}");
+    let open: Vec<Route> = routes().into_iter().filter(|route| route.scope.is_none()).collect();
+    assert_eq!(open.iter().map(|route| &*route.path).collect::<Vec<_>>(), ["/health", "/ready", "/metrics"]);
+    // Whatever token it brings.
+    for (route, (what, header, ..)) in open.iter().flat_map(|route| tokens.iter().map(move |token| (route, token))) {
+        let endpoint = Endpoint { scope: "", method: "GET", path: route.path.clone(), body: String::new() };
+        assert_eq!(ask(&server, &endpoint, header.as_deref()).status, 200, "{what}: {}", route.path);
+    }
+    server.stop();
+}
+
+#[test]
+fn a_method_that_an_endpoint_does_not_have_and_a_path_that_nothing_has_are_told_without_a_token() {
+    let (_site, server) = serve(&[&Issuer::new()], "");
+    for route in routes() {
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let answer = server.client().request(method, &route.path, &[], b"").expect("the server answers");
+            if route.methods.contains(&method) {
+                let wanted = if route.scope.is_some() { 401 } else { 200 };
+                assert_eq!(answer.status, wanted, "{method} {}", route.path);
+            } else {
+                let allowed = answer.header("Allow");
+                assert_eq!((answer.status, allowed), (405, Some(route.methods.join(", "))), "{method} {}", route.path);
+            }
+        }
+    }
+    for path in ["/", "/api", "/api/", "/api/nothing", "/metrics/", "/api/../metrics"] {
+        assert_eq!(server.client().get(path, b"").expect("the server answers").status, 404, "{path}");
     }
     server.stop();
 }
@@ -179,7 +220,7 @@ fn every_endpoint_needs_its_own_scope() {
                 assert!(![401, 403].contains(&answer.status), "{case}");
             } else {
                 assert_eq!(answer.status, 403, "{case}");
-                assert!(answer.text().contains(endpoint.scope), "{case}");
+                assert!(!endpoint.is_told() || answer.text().contains(endpoint.scope), "{case}");
                 let challenge = answer.header("WWW-Authenticate").unwrap_or_default();
                 assert!(challenge.contains("insufficient_scope") && challenge.contains(endpoint.scope), "{case}");
             }
@@ -205,6 +246,10 @@ fn scopes_and_an_expiry_can_be_required() {
         assert_eq!(status(&json!({ "exp": soon })), 403, "{}", endpoint.path);
         assert!(![401, 403].contains(&status(&json!({"exp": soon, "scope": "write query admin"}))));
     }
+    let metrics = server.client().get("/metrics", b"").expect("the server has metrics").text();
+    let counted =
+        format!("kymo_http_requests_refused_total{{reason=\"token-without-expiry\"}} {}\n", endpoints().len());
+    assert!(metrics.contains(&counted), "{metrics}");
     server.stop();
 }
 
@@ -214,7 +259,7 @@ fn a_token_of_some_clusters_reaches_no_other() {
     let (_site, server) = serve(&[&issuer], "");
     let own = Some(bearer(&issuer.sign(&json!({"clusters": ["alpha", "gamma"]}))));
     let other = Some(bearer(&issuer.sign(&json!({"clusters": ["beta"]}))));
-    for endpoint in endpoints().iter().filter(|endpoint| endpoint.path != "/api/reload") {
+    for endpoint in endpoints().iter().filter(|endpoint| !endpoint.path.starts_with("/api/reload")) {
         assert_eq!(ask(&server, endpoint, own.as_deref()).status, 200, "{}", endpoint.path);
         let answer = ask(&server, endpoint, other.as_deref());
         if endpoint.scope == "write" {
@@ -222,8 +267,12 @@ fn a_token_of_some_clusters_reaches_no_other() {
             assert_eq!((answer.status, refused.as_deref()), (200, Some("1; cluster-denied=1")));
         } else {
             assert_eq!(answer.status, 403, "{}: {}", endpoint.path, answer.text());
+            assert!(answer.header("WWW-Authenticate").is_none(), "another scope would not help");
         }
     }
+    let denied = "kymo_http_requests_refused_total{reason=\"cluster\"} ";
+    let metrics = server.client().get("/metrics", b"").expect("the server has metrics").text();
+    assert!(metrics.contains(denied) && !metrics.contains(&format!("{denied}0\n")), "{metrics}");
     // What concerns all clusters is for nobody who has some.
     for (method, path, body) in [
         ("GET", "/api/debug", ""),
@@ -232,7 +281,7 @@ fn a_token_of_some_clusters_reaches_no_other() {
         ("GET", "/api/diagnose?metric=cpu_load&host=h1", ""),
         ("POST", "/api/reload", ""),
     ] {
-        let endpoint = Endpoint { scope: "admin", method, path, body: body.to_owned() };
+        let endpoint = Endpoint { scope: "admin", method, path: path.to_owned(), body: body.to_owned() };
         assert_eq!(ask(&server, &endpoint, own.as_deref()).status, 403, "{path} {body}");
     }
     // Good lines are stored beside those of other clusters, and lines without one belong to that of the request.
@@ -246,7 +295,7 @@ fn a_token_of_some_clusters_reaches_no_other() {
         assert_eq!((answer.status, answer.header("Kymo-Lines-Refused").as_deref()), (200, Some(refused)));
     }
     let all = Some(bearer(&issuer.sign(&json!({}))));
-    let tree = Endpoint { scope: "admin", method: "GET", path: "/api/debug", body: String::new() };
+    let tree = Endpoint { scope: "admin", method: "GET", path: "/api/debug".to_owned(), body: String::new() };
     let tree = ask(&server, &tree, all.as_deref()).text();
     let tree: Value = serde_json::from_str(&tree).expect("it is JSON");
     let clusters: Vec<_> = tree["data"].as_object().expect("an object").keys().collect();
