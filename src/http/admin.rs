@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
@@ -15,14 +16,15 @@ use super::auth::Bearer;
 use super::body::receive;
 use super::engine::{DebugTree, Engine, Freed, NodeHealth, Unavailable};
 use super::json::{self, HealthRequest, write_string, write_strings};
+use super::openmetrics;
 use super::param::param;
 use super::reply::{
     body_error, call_error, denied, json, json_error, not_durable, reply, retry_later, text, text_error,
 };
 use super::stream::{Gone, Sink, TOO_LONG, respond};
+use super::tls::Tls;
 
 /// `POST /api/free`: forgets runs that end before `to`.
-use super::tls::Tls;
 pub(super) async fn free(
     State(app): State<Arc<App>>,
     Extension(bearer): Extension<Bearer>,
@@ -262,5 +264,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     // Out of turn: what happens under load is what the numbers are for.
     let engine = Arc::clone(&app.engine);
     let engine = tokio::task::spawn_blocking(move || engine.metrics_text()).await.unwrap_or_default();
-    reply(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), server + &engine)
+    let text = server + &engine;
+    if headers.get_all(ACCEPT).iter().any(|accepted| accepted.to_str().is_ok_and(openmetrics::is_wanted)) {
+        return reply(StatusCode::OK, HeaderValue::from_static(openmetrics::TYPE), openmetrics::convert(&text));
+    }
+    reply(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text)
 }

@@ -26,6 +26,22 @@ fn metrics_are_valid_prometheus_text() {
             assert!(families.contains_key(name), "{name} is missing\n{}", answer.text());
         }
     }
+    // The same as OpenMetrics, for those that ask for it.
+    let headers = [("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")];
+    let answer = client.request("GET", "/metrics", &headers, b"").expect("the server has metrics");
+    let kind = answer.header("Content-Type");
+    assert_eq!(kind.as_deref(), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let text = answer.text();
+    let body = text.strip_suffix("# EOF\n").expect("an end");
+    assert!(!body.contains("# EOF"));
+    for line in body.lines() {
+        let about = line.strip_prefix("# TYPE ").or_else(|| line.strip_prefix("# HELP "));
+        assert!(
+            about.is_none_or(|about| about.split(' ').next().is_some_and(|name| !name.ends_with("_total"))),
+            "{line}"
+        );
+    }
+    assert!(body.contains("# TYPE kymo_samples counter\nkymo_samples_total "), "{body}");
     server.stop();
 }
 
