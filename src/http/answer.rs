@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kymo_engine::model::{Answer, Query, Request};
+use kymo_engine::model::{Answer, Query, Request, SeriesError};
 
 use super::engine::Engine;
 use super::json::{write_number, write_numbers, write_string};
@@ -13,6 +13,8 @@ use super::stream::{Gone, Sink};
 /// Gives up when it takes too long, or when nobody waits any more. Series beyond `point_limit` points are errors.
 pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, mut sink: Sink) -> Result<(), Gone> {
     let mut points = 0_u64;
+    // What was refused of this answer: it is counted once.
+    let (mut is_long, mut has_long) = (false, false);
     let hosts = if request.for_all_nodes.is_empty() { Vec::new() } else { engine.hosts(&request.cluster) };
     let generated = || {
         let pairs = hosts.iter().flat_map(|host| request.for_all_nodes.iter().map(move |metric| (host, metric)));
@@ -49,6 +51,7 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
                 match series {
                     // Series that were computed for nothing cost no more than the one part that they are of.
                     _ if points > point_limit => {
+                        is_long = true;
                         write_error(
                             &mut sink.out,
                             &format!("the answer has more than {point_limit} points in sum: ask for less at one time"),
@@ -59,7 +62,10 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
                         parts.measure(series.data.len());
                         write_series(&mut sink, request.with_data, &series)?;
                     }
-                    Err(error) => write_error(&mut sink.out, &error.to_string()),
+                    Err(error) => {
+                        has_long |= matches!(error, SeriesError::TooManyPoints { .. });
+                        write_error(&mut sink.out, &error.to_string());
+                    }
                 }
                 sink.breathe()?;
             }
@@ -68,6 +74,11 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
         sink.breathe()?;
     }
     sink.out.extend_from_slice(b"]}\n");
+    for (reason, is_so) in [("request-points", is_long), ("query-points", has_long)] {
+        if is_so {
+            sink.refused(reason);
+        }
+    }
     sink.finish()
 }
 

@@ -152,7 +152,10 @@ async fn fill(
         let data = match timeout_at(by, body.frame()).await {
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(None) => break true,
-            Ok(Some(Err(_))) => break false,
+            Ok(Some(Err(_))) => {
+                app.metrics.refused("body-cut");
+                break false;
+            }
             Err(_) => {
                 app.metrics.refused("slow-body");
                 break false;

@@ -15,7 +15,7 @@ pub struct Limits {
     pub json_body: usize,
     /// Bytes of all bodies held at one time. A body waits for its bytes before it is read.
     pub in_flight: usize,
-    /// Connections at one time; at the limit accepting pauses.
+    /// Connections at one time; at the limit the next ones wait, then are told 503.
     pub connections: usize,
     /// Connections of one peer (an IPv4 address, or a network of 64 bits) at one time; the next one is answered with 503.
     pub connections_per_peer: usize,

@@ -17,7 +17,7 @@ const BOUNDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 /// Why a request, or a connection before its first one, is refused. All are shown from the start, so that an alert can
 /// ask for any of them.
-const REFUSED: [&str; 19] = [
+const REFUSED: [&str; 23] = [
     "no-token",
     "token-malformed",
     "token-algorithm",
@@ -28,15 +28,19 @@ const REFUSED: [&str; 19] = [
     "scope",
     "cluster",
     "rate",
+    "connections",
     "connections-per-peer",
     "body-too-long",
     "body-lines",
     "body-ratio",
     "body-broken",
+    "body-cut",
     "slow-body",
     "overload",
     "not-durable",
     "query-time",
+    "query-points",
+    "request-points",
 ];
 
 /// Why the server closes a connection.
@@ -168,15 +172,15 @@ impl Metrics {
         text.each("kymo_config_reloads_total", "outcome", &["good", "bad"], &self.reloads);
         text.family("kymo_http_certificate_reloads_total", "counter", "Certificates that were exchanged.");
         text.each("kymo_http_certificate_reloads_total", "outcome", &["good", "bad"], &self.certificates);
-        text.histogram("kymo_http_write_seconds", "Time from a write's head to its durable answer.", &self.writes);
-        text.histogram("kymo_http_query_seconds", "Time from a query to the begin of its answer.", &self.queries);
-        text.family("kymo_http_lines_accepted_total", "counter", "Lines taken over from writes.");
-        text.sample("kymo_http_lines_accepted_total", "", self.accepted.load(Ordering::Relaxed));
         let (name, help) = (CERTIFICATE_EXPIRY, "When the certificate expires, in unix seconds.");
         text.family(name, "gauge", help);
         if let Some(expires) = expires {
             text.sample(name, "", expires);
         }
+        text.histogram("kymo_http_write_seconds", "Time from a write's head to its durable answer.", &self.writes);
+        text.histogram("kymo_http_query_seconds", "Time from a query to the begin of its answer.", &self.queries);
+        text.family("kymo_http_lines_accepted_total", "counter", "Lines taken over from writes.");
+        text.sample("kymo_http_lines_accepted_total", "", self.accepted.load(Ordering::Relaxed));
         text.family("kymo_http_lines_refused_total", "counter", "Lines of writes that were refused.");
         for (reason, count) in lock(&self.refused).iter() {
             text.sample("kymo_http_lines_refused_total", &format!("{{reason=\"{reason}\"}}"), count);
@@ -258,6 +262,14 @@ mod tests {
             assert!(text.contains(&format!("kymo_http_write_seconds_bucket{line}")), "{text}");
         }
         assert!(text.contains("kymo_http_write_seconds_count 4\n"));
+    }
+
+    #[test]
+    fn every_reason_is_described() {
+        let description = include_str!("../../docs/metrics.md");
+        for reason in REFUSED.iter().chain(&CLOSED) {
+            assert!(description.contains(&format!("`{reason}`")), "docs/metrics.md does not know {reason}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::app::{App, Live, Reload, Settings, State};
@@ -34,10 +34,18 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// How often the files of the certificate are looked at.
 const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(10);
 
+/// How long all connections are in use before the next one is refused: until then one may become free, and the common
+/// sender waits five seconds.
+const FULL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Connections above the limit that may be told that there is no room, at one time.
+const REFUSALS: usize = 64;
+
 /// What a peer is told that has all the connections it may have.
-const CONNECTION_REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-    Content-Length: 83\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
-    {\"status\":\"Service Unavailable\",\"error\":\"too many connections from this address\"}\n";
+const PEER_IS_FULL: &str = "too many connections from this address";
+
+/// What a peer is told when the server has all the connections it may have.
+const SERVER_IS_FULL: &str = "all connections are in use";
 
 /// How long a refused peer may take to read that.
 const REFUSAL_TIME: Duration = Duration::from_millis(500);
@@ -91,13 +99,26 @@ impl Server {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut look = interval(LOOK_AT_CERTIFICATE);
         let mut failing = false;
+        let mut full_since = None;
         loop {
             let limit = app.live().limits.connections;
+            let is_full = connections.len() >= limit;
+            full_since = is_full.then(|| full_since.unwrap_or_else(Instant::now));
+            let refused = async {
+                sleep_until(full_since.unwrap_or_else(Instant::now) + FULL_PATIENCE).await;
+                listener.accept().await
+            };
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
                 _ = look.tick() => refresh_certificate(app),
-                accepted = listener.accept(), if connections.len() < limit => match accepted {
+                refused = refused, if is_full && connections.len() < limit + REFUSALS => {
+                    if let Ok((stream, _)) = refused {
+                        app.metrics.refused("connections");
+                        connections.spawn(refuse(stream, app.live().tls.is_some(), SERVER_IS_FULL));
+                    }
+                }
+                accepted = listener.accept(), if !is_full => match accepted {
                     Ok((stream, address)) => {
                         failing = false;
                         let live = app.live();
@@ -106,7 +127,7 @@ impl Server {
                             connections.spawn(connection(app, live, router.clone(), watcher, peer, stream));
                         } else {
                             app.metrics.refused("connections-per-peer");
-                            connections.spawn(refuse(stream, live.tls.is_some()));
+                            connections.spawn(refuse(stream, live.tls.is_some(), PEER_IS_FULL));
                         }
                     }
                     Err(error) if of_one_connection(&error) => {}
@@ -151,13 +172,19 @@ fn refresh_certificate(app: &App) {
     }
 }
 
-/// Tells a peer that it has too many connections. Over TLS there is nobody to tell it to.
-async fn refuse(mut stream: TcpStream, is_tls: bool) {
+/// Tells a peer why it is not served. Over TLS there is nobody to tell it to.
+async fn refuse(mut stream: TcpStream, is_tls: bool, why: &str) {
     if is_tls {
         return;
     }
+    let body = format!("{{\"status\":\"Service Unavailable\",\"error\":\"{why}\"}}\n");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 5\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
     let tell = async {
-        stream.write_all(CONNECTION_REFUSED).await?;
+        stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await?;
         // Closed with unread bytes, the kernel would throw the answer away.
         while stream.read(&mut [0; 512]).await? > 0 {}
@@ -206,7 +233,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let (turns, peer) = (Arc::new(Turns::default()), Arc::new(peer));
     let patience = live.limits.idle.saturating_add(live.limits.head);
-    let socket = TokioIo::new(Socket::new(stream, app, live, Arc::clone(&turns)));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&app), live, Arc::clone(&turns)));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Arc::clone(&peer));
@@ -221,6 +248,10 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .title_case_headers(true)
         .serve_connection(socket, service);
     if let Err(error) = watcher.watch(connection).await {
+        if error.is_parse() {
+            // It was answered with 431 or 400.
+            app.metrics.closed(if error.is_parse_too_large() { "long-head" } else { "malformed-head" });
+        }
         tracing::debug!(%error, "a connection ended early");
     }
 }

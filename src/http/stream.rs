@@ -102,6 +102,11 @@ impl Sink {
         Instant::now() >= self.deadline
     }
 
+    /// Counts the request as one that wants too much, for a reason of the metrics.
+    pub(super) fn refused(&self, reason: &'static str) {
+        self.app.metrics.refused(reason);
+    }
+
     /// The answer will never be whole, because it takes too long.
     pub(super) fn give_up(self) -> Result<(), Gone> {
         self.app.metrics.refused("query-time");

@@ -103,6 +103,20 @@ async fn at_the_limit_the_next_connection_waits_for_its_turn() {
 }
 
 #[tokio::test]
+async fn when_there_is_no_room_for_long_the_next_connection_is_told() {
+    let limits = Limits { connections: 1, head: Duration::from_hours(1), ..Limits::default() };
+    let server = Server::start(Fake::default(), limits).await;
+    let (first, mut second) = (server.connect().await, server.connect().await);
+    let told = second.rest().await;
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("all connections are in use"), "{told}");
+    assert!(told.contains("Retry-After: 5\r\n"), "{told}");
+    drop(first);
+    // There is room when the server has noticed that it is gone.
+    while server.ask("GET", "/health", "").await.status != 200 {}
+    assert!(server.refused("connections").await >= 1);
+}
+
+#[tokio::test]
 async fn shutdown_finishes_running_requests_and_closes_idle_connections() {
     let (fake, mut waiters) = Fake::waiting();
     let server = Server::start(fake, Limits::default()).await;

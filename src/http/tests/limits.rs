@@ -28,6 +28,7 @@ async fn series_beyond_the_points_of_a_request_are_errors_and_the_rest_is_answer
     assert_eq!((reply.status, results.len()), (200, 5));
     assert!(results[..3].iter().all(|rows| rows[0]["data"].as_array().is_some_and(|data| data.len() == 10)));
     assert!(results[3..].iter().all(|rows| rows[0]["error"].as_str().unwrap().contains("more than 25 points")));
+    assert_eq!((server.refused("request-points").await, server.refused("query-points").await), (1, 0));
 }
 
 #[tokio::test]

@@ -185,6 +185,13 @@ impl Server {
         self.connect().await.ask(method, path, body).await
     }
 
+    /// How many requests were refused for a reason.
+    async fn refused(&self, reason: &str) -> u64 {
+        let metrics = self.ask("GET", "/metrics", "").await.body;
+        let name = format!("kymo_http_requests_refused_total{{reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap()
+    }
+
     /// Stops the server; the number of connections that were cut.
     async fn stop(self) -> usize {
         drop(self.stop);

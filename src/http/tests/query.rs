@@ -207,7 +207,7 @@ async fn queries_that_take_too_long_are_given_up() {
     let limits = Limits { query_time: Duration::ZERO, ..Limits::default() };
     let server = Server::start(long(), limits).await;
     let reply = server.ask("GET", "/api/query", r#"{"queries":[{}]}"#).await;
-    assert_eq!(reply.status, 503);
+    assert_eq!((reply.status, server.refused("query-time").await), (503, 1));
 }
 
 #[tokio::test]
@@ -227,8 +227,17 @@ async fn too_many_queries_at_one_time_are_refused() {
     let limits = Limits { queries: 0, hold: Duration::from_millis(20), ..Limits::default() };
     let server = Server::start(Fake::default(), limits).await;
     let reply = server.ask("GET", "/api/query", "null").await;
-    assert_eq!(reply.status, 503);
+    assert_eq!((reply.status, server.refused("overload").await), (503, 1));
     assert!(reply.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn an_answer_with_series_that_are_too_long_is_counted_once() {
+    let fake = Fake::answering(|_| vec![Err(SeriesError::TooManyPoints { limit: 7 })]);
+    let server = Server::start(fake, Limits::default()).await;
+    let reply = server.ask("GET", "/api/query", r#"{"queries":[{},{}]}"#).await;
+    assert_eq!((reply.status, reply.body.matches("more than 7 points").count()), (200, 2));
+    assert_eq!((server.refused("query-points").await, server.refused("request-points").await), (1, 0));
 }
 
 #[tokio::test]

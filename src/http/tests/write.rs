@@ -78,6 +78,7 @@ async fn write_that_is_not_durable_in_time_is_refused() {
     let (fake, _waiters) = Fake::waiting();
     let server = Server::start(fake, short_hold()).await;
     assert_refused_for_now(&server.ask("POST", "/api/write", "m\n").await);
+    assert_eq!(server.refused("not-durable").await, 1);
 }
 
 #[tokio::test]
@@ -123,6 +124,7 @@ async fn bytes_that_get_no_permit_in_time_are_refused() {
     // Being asked for the body means having the permits for it.
     first.take(25).await.unwrap();
     assert_refused_for_now(&server.ask("POST", "/api/write", "second\n").await);
+    assert_eq!(server.refused("overload").await, 1);
     assert!(server.engine.writes.lock().unwrap().is_empty());
     first.send("first\n").await;
     assert_eq!(first.reply("POST").await.unwrap().status, 200);
@@ -146,6 +148,7 @@ async fn cut_body_is_never_acknowledged() {
         assert!(!reply.contains(" 200 "), "{reply}");
     }
     assert!(server.engine.writes.lock().unwrap().iter().all(|(.., complete)| !complete));
+    assert_eq!(server.refused("body-cut").await, 4);
 }
 
 #[tokio::test]
