@@ -70,6 +70,9 @@ pub(super) struct App {
     pub(super) queries: Arc<Semaphore>,
     /// One permit for each large body that may be decoded at one time.
     pub(super) decoders: Arc<Semaphore>,
+    /// One permit for each piece of a compressed body that is decompressed: half of the cores, so that the threads that
+    /// serve connections are never all busy with what some clients make of a few bytes.
+    pub(super) inflaters: Semaphore,
     refusals: AtomicU64,
 }
 
@@ -87,6 +90,7 @@ impl App {
             bytes: Arc::new(Semaphore::new(limits.in_flight)),
             queries: Arc::new(Semaphore::new(limits.queries)),
             decoders: Arc::new(Semaphore::new(limits.decoders.max(1))),
+            inflaters: Semaphore::new((limits.decoders / 2).max(1)),
             refusals: AtomicU64::new(0),
             live: RwLock::new(Arc::new(live)),
         }))

@@ -81,7 +81,7 @@ pub(super) enum BodyError {
     /// It was compressed, and cannot be decompressed.
     #[error("{0}")]
     Inflate(#[from] InflateError),
-    /// Its bytes got no permit in time.
+    /// Its bytes got no permit in time, or no turn to be decompressed.
     #[error("the server is overloaded: too many bytes of writes are waiting")]
     Overload,
 }
@@ -231,8 +231,12 @@ impl Held<'_> {
         hold: &mut Hold,
     ) -> Result<(), BodyError> {
         for piece in data.chunks(PIECE) {
+            // Piece by piece: who sends slowly keeps nobody waiting.
+            let turn = hold.wait(self.app.inflaters.acquire()).await;
+            let turn = turn.and_then(Result::ok).ok_or(BodyError::Overload)?;
             inflate.push(piece)?;
             inflate.take(bytes);
+            drop(turn);
             self.cover(bytes.len(), 0, hold).await?;
             // Others are served by this thread too.
             tokio::task::yield_now().await;

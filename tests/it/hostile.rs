@@ -8,9 +8,11 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use kymo::background::step_back;
 use serde_json::Value;
 
 use crate::clock::{self, PATIENCE};
@@ -241,7 +243,7 @@ fn a_head_or_a_line_without_an_end_is_cut_early() {
     chunk.extend_from_slice(b"\r\n");
     let post = "POST /api/write HTTP/1.1\r\nHost: k\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert!(flood(post, &chunk) < 96 * MIB, "a line without end");
-    assert_eq!(refused(&server, "body-too-long"), 1);
+    assert_eq!((refused(&server, "body-too-long"), closed(&server, "long-head")), (1, 3));
     assert_eq!(write(&mut server.client(), "after").status, 200);
     let grown = anonymous_memory(&mut server).saturating_sub(before);
     assert!(grown < 96 * MIB, "memory grew by {grown} bytes");
@@ -277,6 +279,12 @@ fn malformed_framing_is_refused_and_nothing_of_it_is_stored() {
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{rest:?}: {said}");
     }
     assert_eq!(samples(&server), 0);
+    // Of thirteen: chunks are a matter of the body, all else of the head.
+    let counted = clock::poll(PATIENCE, || {
+        let (heads, bodies) = (closed(&server, "malformed-head"), refused(&server, "body-cut"));
+        (heads + bodies >= 13).then_some((heads, bodies))
+    });
+    assert_eq!(counted, Some((8, 5)), "{}", server.client().get("/metrics", b"").expect("it has metrics").text());
     assert_eq!(write(&mut server.client(), "good").status, 200);
     server.stop();
 }
@@ -411,24 +419,22 @@ fn made_up_series_stop_at_the_limit_and_known_ones_flow_on() {
 
 #[test]
 fn good_senders_are_served_while_others_misbehave() {
-    let (_site, server) = serve(r#"{"head-timeout": "1s"}"#);
+    let (_site, server) = serve(r#"{"head-timeout": "1s", "decoded-body": 8388608}"#);
     let address = server.address();
-    let latencies = |rounds: usize| {
+    let latencies = |took: &mut Vec<Duration>| {
         let mut clients: Vec<_> = (0..4).map(|_| server.client()).collect();
-        let mut took = Vec::new();
-        for round in 0..rounds {
+        for round in 0..30 {
             for (number, client) in clients.iter_mut().enumerate() {
                 let deadline = clock::deadline(PATIENCE);
                 assert_eq!(write(client, &format!("good{number}-{}", round % 10)).status, 200);
                 took.push(PATIENCE.saturating_sub(clock::remaining(deadline).unwrap_or_default()));
             }
         }
-        took.sort_unstable();
-        (took[took.len() / 2], took[took.len() * 99 / 100])
     };
-    let quiet = latencies(100);
-    let stop = AtomicBool::new(false);
     let bomb = gzip(&vec![0; 8 << 20]).repeat(16);
+    // As much as a body may unfold to: one that is refused at its end only.
+    let noise = text((0..4000_u32).map(|number| format!("{:x}\n", number.wrapping_mul(2_654_435_761))));
+    let patient = gzip(&[noise.as_bytes(), &b"\n".repeat(40 * noise.len())].concat()).repeat(6);
     // Each of them may be refused, cut or reset at any time.
     let send = |bytes: &[u8]| {
         if let Ok(mut stream) = http::connect(address) {
@@ -437,8 +443,11 @@ fn good_senders_are_served_while_others_misbehave() {
             drop(rest(stream));
         }
     };
-    let misdeeds: [&(dyn Fn() + Sync); 4] = [
+    let misdeeds: [&(dyn Fn() + Sync); 7] = [
         &|| drop(Client::new(address).post("/api/write", &bomb)),
+        &|| drop(Client::new(address).post("/api/write", &patient)),
+        &|| drop(Client::new(address).post("/api/write", &patient)),
+        &|| drop(Client::new(address).post("/api/write", &patient)),
         &|| send(b"POST /api/write HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         &|| send(&b"GET / HTTP/1.1\r\nX: y\r\n".repeat(50)),
         &|| {
@@ -448,20 +457,43 @@ fn good_senders_are_served_while_others_misbehave() {
             }
         },
     ];
-    let loud = thread::scope(|scope| {
-        for misdeed in misdeeds {
-            let stop = &stop;
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    misdeed();
-                }
-            });
+    let beside = |took: &mut Vec<Duration>| {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for misdeed in misdeeds {
+                let stop = &stop;
+                scope.spawn(move || {
+                    // Elsewhere they compute on machines of their own: what they cost the server is the question.
+                    step_back();
+                    while !stop.load(Ordering::Relaxed) {
+                        misdeed();
+                    }
+                });
+            }
+            latencies(took);
+            stop.store(true, Ordering::Relaxed);
+        });
+    };
+    // In turns, so that what else the machine does is in both; and again, since it may still hit one of them alone.
+    let mut ratios = Vec::new();
+    for _ in 0..3 {
+        let (mut alone, mut crowded) = (Vec::new(), Vec::new());
+        for _ in 0..8 {
+            latencies(&mut alone);
+            beside(&mut crowded);
         }
-        let loud = latencies(100);
-        stop.store(true, Ordering::Relaxed);
-        loud
-    });
-    println!("writes: median and p99 {quiet:?} alone, {loud:?} beside clients that misbehave");
+        let [alone, crowded] = [alone, crowded].map(|mut took| {
+            took.sort_unstable();
+            (took[took.len() / 2], took[took.len() * 99 / 100])
+        });
+        let ratio = crowded.1.as_secs_f64() / alone.1.as_secs_f64();
+        println!("writes: median and p99 {alone:?} alone, {crowded:?} beside clients that misbehave: {ratio:.2} times");
+        ratios.push(ratio);
+        if ratio < 3.0 {
+            break;
+        }
+    }
+    assert!(ratios.iter().any(|ratio| *ratio < 3.0), "p99 beside bad clients, in terms of that alone: {ratios:?}");
     let answer: Value =
         serde_json::from_str(&server.client().get("/api/debug?selector=alpha", b"").expect("an answer").text())
             .expect("it is JSON");
