@@ -364,6 +364,7 @@ impl Soak<'_> {
     /// Reads everything that was ever acknowledged; gives the samples, and how long that took.
     fn audit(&self, server: &Server) -> Result<(u64, Duration), Failure> {
         let begun = Instant::now();
+        println!("reading {} bodies of {} minutes", self.ledger.acknowledged(), self.ledger.minute());
         let days = self.ledger.minute() / MINUTES_A_DAY + 1;
         let next = AtomicU64::new(0);
         let complaint = Mutex::new(None::<String>);
@@ -379,7 +380,7 @@ impl Soak<'_> {
                         let minutes = day * MINUTES_A_DAY..(day + 1) * MINUTES_A_DAY;
                         if let Err(error) = asker.audit(host, minutes, &mut Random(self.run.seed ^ number)) {
                             next.store(u64::MAX / 2, Ordering::SeqCst);
-                            complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
                         }
                     }
                 });

@@ -4,6 +4,7 @@ use super::work::{Bodies, CLUSTER, HOSTS, INTERVAL, Ledger, METRICS, host_name, 
 use crate::client::Client;
 use crate::random::Random;
 use serde_json::{Value, json};
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,25 @@ impl Wanted {
     }
 }
 
+/// Why there is no good answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// None came.
+    Silence(String),
+    /// It is not what was acknowledged.
+    Wrong(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Silence(why) | Self::Wrong(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// Times that the audit asks again where no answer comes: whoever stops all programs for a while must not spoil it.
+const PATIENCE: u32 = 5;
+
 /// Asks one server.
 #[derive(Debug)]
 pub(super) struct Asker<'a> {
@@ -54,7 +74,7 @@ pub(super) struct Asker<'a> {
 impl Asker<'_> {
     /// One query of a shape about minutes that are complete, half of them about the last ones. How long its answer took;
     /// `None` if it was refused for overload, which is told by its status.
-    pub(super) fn ask(&self, shape: usize, random: &mut Random) -> Result<Option<Duration>, String> {
+    pub(super) fn ask(&self, shape: usize, random: &mut Random) -> Result<Option<Duration>, Trouble> {
         let complete = self.ledger.complete_minutes();
         let length = [60, 360, 120, 60][shape].min(complete);
         let first = if random.once_in(2) { complete - length } else { random.below(complete - length + 1) };
@@ -73,22 +93,26 @@ impl Asker<'_> {
     }
 
     /// Reads a range of a host: every metric, in sums over its components, and one component of each.
-    pub(super) fn audit(&self, host: u32, minutes: Range<u64>, random: &mut Random) -> Result<(), String> {
+    pub(super) fn audit(&self, host: u32, minutes: Range<u64>, random: &mut Random) -> Result<(), Trouble> {
         let mut wanted: Vec<Wanted> = Vec::new();
         for (metric, (_, components)) in METRICS.iter().enumerate() {
             wanted.push(Wanted { metric, host, component: None });
             let one = components.and_then(|(_, count)| u32::try_from(random.below(count.into())).ok());
             wanted.extend(one.map(|id| Wanted { metric, host, component: Some(id) }));
         }
+        let mut silent = 0;
         loop {
-            if self.check(&wanted, minutes.clone(), false)?.is_some() {
-                return Ok(());
+            match self.check(&wanted, minutes.clone(), false) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => {}
+                Err(Trouble::Silence(_)) if silent < PATIENCE => silent += 1,
+                Err(trouble) => return Err(trouble),
             }
         }
     }
 
     /// Asks and compares. With `for_all` the request names the metric of the first alone, and the server the hosts.
-    fn check(&self, wanted: &[Wanted], minutes: Range<u64>, for_all: bool) -> Result<Option<Duration>, String> {
+    fn check(&self, wanted: &[Wanted], minutes: Range<u64>, for_all: bool) -> Result<Option<Duration>, Trouble> {
         let [from, to] = [minutes.start, minutes.end].map(|minute| self.bodies.time(minute));
         let mut request = json!({"cluster": CLUSTER, "from": from, "to": to, "with-padding": false});
         if for_all {
@@ -97,16 +121,18 @@ impl Asker<'_> {
             request["queries"] = wanted.iter().map(|wanted| wanted.query()).collect();
         }
         let begun = Instant::now();
-        let answer = self.client.post("/api/query", &request.to_string())?;
+        let answer = self.client.post("/api/query", &request.to_string()).map_err(Trouble::Silence)?;
         let took = begun.elapsed();
         if answer.status == 503 {
             return Ok(None);
         }
-        let parsed: Value = serde_json::from_str(&answer.text).map_err(|error| format!("no JSON: {error}"))?;
+        let parsed: Value =
+            serde_json::from_str(&answer.text).map_err(|error| Trouble::Wrong(format!("no JSON: {error}")))?;
         let results = parsed["results"].as_array().filter(|results| results.len() == wanted.len());
         let Some(results) = results.filter(|_| answer.status == 200) else {
             let front: String = answer.text.chars().take(500).collect();
-            return Err(format!("{} queries were answered with {}: {front}", wanted.len(), answer.status));
+            let what = format!("{} queries were answered with {}: {front}", wanted.len(), answer.status);
+            return Err(Trouble::Wrong(what));
         };
         for (index, result) in results.iter().enumerate() {
             // The server lists the hosts of `for-all-nodes` in an order of its own.
@@ -115,7 +141,7 @@ impl Asker<'_> {
                 Some(host) => Wanted { host, ..wanted[index] },
                 None => wanted[index],
             };
-            self.compare(wanted, minutes.clone(), result)?;
+            self.compare(wanted, minutes.clone(), result).map_err(Trouble::Wrong)?;
         }
         Ok(Some(took))
     }
