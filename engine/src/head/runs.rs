@@ -3,6 +3,7 @@
 //! Series of one host mostly share their history of runs, so the histories are chains of shared nodes, newest first:
 //! a series costs the four bytes that name its newest node.
 
+use crate::canary::{self, Canary};
 use crate::slot::{self, Run, Written};
 use hashbrown::HashMap;
 
@@ -198,10 +199,14 @@ impl RunTable {
     /// The newest run of a series is kept: it holds the phase. So is the newest that ended before `keep_after`: what
     /// comes late must not be placed over it. Nothing earlier may be placed until [`Self::knows_from`] says so again.
     pub fn compact(&mut self, keep_after: i64) {
+        if canary::is(Canary::ForgottenRunsStay) {
+            self.compact_at = 0;
+        } else if self.nodes.len() > self.compact_at {
+            self.known_from = self.known_from.map(|known| known.max(keep_after));
+        }
         if self.nodes.len() <= self.compact_at {
             return;
         }
-        self.known_from = self.known_from.map(|known| known.max(keep_after));
         let mut nodes: Vec<Node> = Vec::new();
         let mut moved: HashMap<u32, u32, foldhash::fast::RandomState> = HashMap::default();
         let mut path = Vec::new();
