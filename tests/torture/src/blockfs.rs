@@ -1,17 +1,21 @@
 //! The disk of `tape.rs` as files: `disk`, which is recorded, and `image`, what the last power cut left of it.
 
-use crate::Failure;
-use crate::mounts::unmount;
+use crate::faces::{self, errno, place};
+use crate::mounts::{Kind, Loop, Mounted, unmount};
+use crate::server::Setup;
 use crate::tape::Tape;
+use crate::{Failure, Run};
 use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyWrite, Request, WriteFlags,
+    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
+    WriteFlags,
 };
+use serde_json::Value;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(1);
 const ROOT: INodeNo = INodeNo(1);
@@ -35,9 +39,7 @@ impl Drop for BlockFs {
 impl BlockFs {
     pub(crate) fn mount(at: &Path, len: usize) -> Result<Self, Failure> {
         let tape = Arc::new(Mutex::new(Tape::new(len)));
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("kymo-blocks".to_owned())];
-        let session = fuser::spawn_mount(Face(Arc::clone(&tape)), at, &config)?;
+        let session = faces::mount(Face(Arc::clone(&tape)), at, "kymo-blocks")?;
         Ok(Self { tape, at: at.to_owned(), _session: session })
     }
 
@@ -54,6 +56,43 @@ impl BlockFs {
     }
 }
 
+/// A recorded disk, a real file system on it, and a server's setup on that.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) disk: BlockFs,
+    pub(crate) setup: Setup,
+    kind: Kind,
+    /// Where the file system is mounted.
+    pub(crate) mount: PathBuf,
+    _work: tempfile::TempDir,
+}
+
+impl Site {
+    /// With these keys in the section `storage` of the server. Nothing is mounted yet.
+    pub(crate) fn new(run: &Run, kind: Kind, storage: &Value) -> Result<Self, Failure> {
+        let work = tempfile::tempdir_in(&run.work)?;
+        let [blocks, mount] = ["blocks", "mount"].map(|name| work.path().join(name));
+        for directory in [&blocks, &mount] {
+            fs::create_dir(directory)?;
+        }
+        let disk = BlockFs::mount(&blocks, kind.len)?;
+        let setup = Setup::new(&run.program, work.path(), &mount.join("data"), storage)?;
+        Ok(Self { disk, setup, kind, mount, _work: work })
+    }
+
+    /// Makes the file system and mounts it.
+    pub(crate) fn make(&self) -> Result<Mounted, Failure> {
+        let device = Loop::new(&self.disk.disk())?;
+        device.make(self.kind)?;
+        Mounted::new(device, self.kind, &self.mount)
+    }
+
+    /// Mounts what a file of the disk holds.
+    pub(crate) fn mount(&self, file: &Path) -> Result<Mounted, Failure> {
+        Mounted::new(Loop::new(file)?, self.kind, &self.mount)
+    }
+}
+
 #[derive(Debug)]
 struct Face(Arc<Mutex<Tape>>);
 
@@ -63,34 +102,11 @@ impl Face {
     }
 
     fn attributes(&self, number: INodeNo) -> FileAttr {
-        let (kind, size) =
-            if number == ROOT { (FileType::Directory, 0) } else { (FileType::RegularFile, self.tape().len() as u64) };
-        FileAttr {
-            ino: number,
-            size,
-            blocks: size / 512,
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind,
-            perm: 0o700,
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
+        match number {
+            ROOT => faces::attributes(number, FileType::Directory, 0),
+            _ => faces::attributes(number, FileType::RegularFile, self.tape().len() as u64),
         }
     }
-}
-
-fn place(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
-}
-
-fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_i32(errno.raw_os_error())
 }
 
 impl Filesystem for Face {

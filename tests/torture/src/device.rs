@@ -2,16 +2,14 @@
 //! on, believe pages clean that are not, or turn itself off; what was acknowledged is there when the device is well
 //! again, first on the same mount, with its page cache, then on a new one.
 
-use crate::blockfs::BlockFs;
+use crate::blockfs::Site;
 use crate::fleet::{Counter, Fleet, Size, wait};
-use crate::mounts::{Kind, Loop, Mounted};
+use crate::mounts::Kind;
 use crate::random::Random;
-use crate::server::Setup;
 use crate::tally::Tally;
 use crate::tape::Asked;
 use crate::{Failure, Run};
 use serde_json::json;
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -41,19 +39,12 @@ fn one(
     random: &mut Random,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let work = tempfile::tempdir_in(&run.work)?;
-    let [blocks, mount] = ["blocks", "mount"].map(|name| work.path().join(name));
-    for directory in [&blocks, &mount] {
-        fs::create_dir(directory)?;
-    }
-    let disk = BlockFs::mount(&blocks, kind.len)?;
-    let setup = Setup::new(&run.program, work.path(), &mount.join("data"), &json!({"io": io}))?;
+    let site = Site::new(run, kind, &json!({"io": io}))?;
+    let Site { disk, setup, mount, .. } = &site;
     let fleet = Fleet::new(SIZE, random);
     let ticks = Counter::default();
     {
-        let device = Loop::new(&disk.disk())?;
-        device.make(kind)?;
-        let _mounted = Mounted::new(device, kind, &mount)?;
+        let _mounted = site.make()?;
         let (mut server, _) = setup.serve()?;
         fleet.load(server.address(), &ticks, |load| {
             load.wait_acknowledged(20 + random.index(60))?;
@@ -75,7 +66,7 @@ fn one(
             return Err(format!("it does not say what failed:\n{}", server.said()).into());
         }
     }
-    let _mounted = Mounted::new(Loop::new(&disk.disk())?, kind, &mount)?;
+    let _mounted = site.mount(&disk.disk())?;
     let (server, took) = setup.serve()?;
     tally.opens.push(took);
     fleet.audit_and_settle(&server, &ticks, tally)?;

@@ -3,21 +3,25 @@
 //! The kernel keeps pages of files until they are forgotten on purpose, as it does above a real disk: after a failed
 //! sync it goes on reading what is not there.
 
-use crate::Failure;
+use crate::faces::{self, errno, place};
 use crate::mounts::unmount;
 use crate::random::Random;
+use crate::server::Setup;
 use crate::volatile::{Node, ROOT, Trouble, Volatile};
+use crate::{Failure, Run};
 use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, WriteFlags,
+    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, WriteFlags,
 };
 use rustix::fs::OFlags;
+use serde_json::Value;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Nothing but pages is kept in the kernel.
 const TTL: Duration = Duration::ZERO;
@@ -39,9 +43,7 @@ impl Drop for DropFs {
 impl DropFs {
     pub(crate) fn mount(at: &Path) -> Result<Self, Failure> {
         let disk = Arc::new(Mutex::new(Volatile::new()));
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("kymo-dropfs".to_owned())];
-        let session = fuser::spawn_mount(Face(Arc::clone(&disk)), at, &config)?;
+        let session = faces::mount(Face(Arc::clone(&disk)), at, "kymo-dropfs")?;
         Ok(Self { disk, at: at.to_owned(), session })
     }
 
@@ -79,6 +81,26 @@ impl DropFs {
     }
 }
 
+/// A disk, and a server's setup on it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) disk: DropFs,
+    pub(crate) setup: Setup,
+    _work: tempfile::TempDir,
+}
+
+impl Site {
+    /// With these keys in the section `storage` of the server.
+    pub(crate) fn new(run: &Run, storage: &Value) -> Result<Self, Failure> {
+        let work = tempfile::tempdir_in(&run.work)?;
+        let mount = work.path().join("mount");
+        fs::create_dir(&mount)?;
+        let disk = DropFs::mount(&mount)?;
+        let setup = Setup::new(&run.program, work.path(), &mount.join("data"), storage)?;
+        Ok(Self { disk, setup, _work: work })
+    }
+}
+
 #[derive(Debug)]
 struct Face(Arc<Mutex<Volatile>>);
 
@@ -89,35 +111,10 @@ impl Face {
 }
 
 fn attributes(number: u64, node: &Node) -> FileAttr {
-    let (kind, size) = match node {
-        Node::File(file) => (FileType::RegularFile, file.len() as u64),
-        Node::Directory(_) => (FileType::Directory, 0),
-    };
-    FileAttr {
-        ino: INodeNo(number),
-        size,
-        blocks: size.div_ceil(512),
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind,
-        perm: 0o755,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
+    match node {
+        Node::File(file) => faces::attributes(INodeNo(number), FileType::RegularFile, file.len() as u64),
+        Node::Directory(_) => faces::attributes(INodeNo(number), FileType::Directory, 0),
     }
-}
-
-fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_i32(errno.raw_os_error())
-}
-
-fn place(offset: u64) -> usize {
-    usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
 fn done(result: Result<(), rustix::io::Errno>, reply: ReplyEmpty) {

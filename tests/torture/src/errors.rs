@@ -1,7 +1,7 @@
-//! Errors of the device at each kind of operation, once and for ever: what was acknowledged stays, reads go on, and a
-//! restart recovers, with and without a power cut.
+//! Errors of the device, and a lack of space, at each kind of operation, once and for ever: what was acknowledged
+//! stays, reads go on, and a restart recovers, with and without a power cut.
 
-use crate::dropfs::DropFs;
+use crate::dropfs::Site;
 use crate::fleet::{Counter, Fleet, Load, Size, Ticks, wait};
 use crate::random::Random;
 use crate::server::{Server, Setup};
@@ -10,7 +10,6 @@ use crate::volatile::{Asked, Trouble};
 use crate::{Failure, Run};
 use rustix::io::Errno;
 use serde_json::json;
-use std::fs;
 
 const SIZE: Size = Size { writers: 3, hosts: 2 };
 
@@ -42,25 +41,6 @@ const CASES: [Case; 7] = [
     Case { name: "sync of a directory", asked: Asked::SyncDirectory, path: "/snapshots", then: Then::GoesOn },
 ];
 
-/// A disk, and a server's setup on it.
-#[derive(Debug)]
-struct Site {
-    disk: DropFs,
-    setup: Setup,
-    _work: tempfile::TempDir,
-}
-
-impl Site {
-    fn new(run: &Run, io: &str) -> Result<Self, Failure> {
-        let work = tempfile::tempdir_in(&run.work)?;
-        let mount = work.path().join("mount");
-        fs::create_dir(&mount)?;
-        let disk = DropFs::mount(&mount)?;
-        let setup = Setup::new(&run.program, work.path(), &mount.join("data"), &json!({"io": io}))?;
-        Ok(Self { disk, setup, _work: work })
-    }
-}
-
 /// The whole matrix, over and over for `rounds`.
 pub(crate) fn run(run: &Run, rounds: u64) -> Result<Tally, Failure> {
     let (mut tally, mut random) = (Tally::default(), Random(run.seed));
@@ -68,10 +48,11 @@ pub(crate) fn run(run: &Run, rounds: u64) -> Result<Tally, Failure> {
     for round in 0..rounds {
         let io = if round % 2 == 0 { "io_uring" } else { "posix" };
         for times in [1, u64::MAX] {
-            for case in CASES {
+            for (case, errno) in CASES.into_iter().flat_map(|case| [(case, Errno::IO), (case, Errno::NOSPC)]) {
                 for cut in [false, true] {
-                    one(run, io, case, times, cut, &mut random, &mut tally)
-                        .map_err(|error| format!("{} with {io}, {times} times, power cut {cut}: {error}", case.name))?;
+                    one(run, io, case, (errno, times), cut, &mut random, &mut tally).map_err(|error| {
+                        format!("{} with {io}, {errno}, {times} times, power cut {cut}: {error}", case.name)
+                    })?;
                     refusals += u64::from(case.then == Then::Refuses);
                 }
             }
@@ -87,18 +68,18 @@ fn one(
     run: &Run,
     io: &str,
     case: Case,
-    times: u64,
+    (errno, times): (Errno, u64),
     cut: bool,
     random: &mut Random,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let Site { disk, setup, _work } = &Site::new(run, io)?;
+    let Site { disk, setup, .. } = &Site::new(run, &json!({"io": io}))?;
     let fleet = Fleet::new(SIZE, random);
     let ticks = Counter::default();
     let (mut server, _) = setup.serve()?;
     fleet.load(server.address(), &ticks, |load| {
         load.wait_acknowledged(20 + random.index(40))?;
-        disk.order(vec![Trouble { asked: case.asked, path: case.path, times, errno: Errno::IO }]);
+        disk.order(vec![Trouble { asked: case.asked, path: case.path, times, errno }]);
         wait("the operation is never asked for", || disk.disk().troubled > 0)?;
         after(case, load, &server)?;
         load.expect_end();
@@ -143,7 +124,7 @@ fn recover(setup: &Setup, fleet: &Fleet, ticks: &Counter, tally: &mut Tally) -> 
 /// Pages of a mapped snapshot that cannot be read any more: the query says so or is right, the server lives, and when
 /// the device is well again a restart serves everything.
 fn unreadable(run: &Run, io: &str, times: u64, random: &mut Random, tally: &mut Tally) -> Result<(), Failure> {
-    let Site { disk, setup, _work } = &Site::new(run, io)?;
+    let Site { disk, setup, .. } = &Site::new(run, &json!({"io": io}))?;
     let fleet = Fleet::new(SIZE, random);
     let ticks = Counter::default();
     let (server, _) = setup.serve()?;

@@ -1,15 +1,14 @@
 //! Power cuts on a recorded disk: kymo runs on a real file system whose block writes and flushes are recorded; then
 //! what a cut at any point may have left is mounted, opened by kymo, and held against the journal of that point.
 
-use crate::blockfs::BlockFs;
+use crate::blockfs::{BlockFs, Site};
+use crate::cycle;
 use crate::fleet::{Fleet, Size, Ticks};
-use crate::mounts::{Kind, Loop, Mounted};
+use crate::mounts::Kind;
 use crate::random::Random;
-use crate::server::Setup;
 use crate::tally::Tally;
 use crate::{Failure, Run};
 use serde_json::{Value, json};
-use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -68,28 +67,16 @@ fn record_and_crash(
     random: &mut Random,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let work = tempfile::tempdir_in(&run.work)?;
-    let [blocks, mount] = ["blocks", "mount"].map(|name| work.path().join(name));
-    for directory in [&blocks, &mount] {
-        fs::create_dir(directory)?;
-    }
-    let disk = BlockFs::mount(&blocks, kind.len)?;
-    let setup = Setup::new(&run.program, work.path(), &mount.join("data"), storage)?;
+    let site = Site::new(run, kind, storage)?;
+    let Site { disk, setup, .. } = &site;
     let fleet = Fleet::new(SIZE, random);
-    let ticks = Recorded { disk: &disk, order: AtomicU32::new(0) };
+    let ticks = Recorded { disk, order: AtomicU32::new(0) };
     {
-        let device = Loop::new(&disk.disk())?;
-        device.make(kind)?;
-        let _mounted = Mounted::new(device, kind, &mount)?;
+        let _mounted = site.make()?;
         disk.tape().record();
         for _ in 0..LIVES {
             let (mut server, _) = setup.serve()?;
-            fleet.load(server.address(), &ticks, |load| {
-                load.random_moment(random, &server.client(), tally)?;
-                load.expect_end();
-                server.kill();
-                Ok(())
-            })?;
+            cycle::dies_under_load(&mut server, &fleet, &ticks, random, tally)?;
         }
         disk.tape().stop();
     }
@@ -102,7 +89,8 @@ fn record_and_crash(
             break;
         }
         disk.tape().crash(cut, random);
-        let _mounted = Mounted::new(Loop::new(&disk.image())?, kind, &mount)
+        let _mounted = site
+            .mount(&disk.image())
             .map_err(|error| format!("the file system does not mount at event {cut}: {error}"))?;
         let (mut server, took) = setup.serve().map_err(|error| format!("at event {cut} of {events}: {error}"))?;
         tally.opens.push(took);

@@ -1,5 +1,6 @@
 //! SIGKILL at random moments on the file system of the machine, and an immediate restart.
 
+use crate::cycle;
 use crate::fleet::{Counter, Fleet, Size};
 use crate::random::Random;
 use crate::server::Setup;
@@ -9,7 +10,6 @@ use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 const SIZE: Size = Size { writers: 8, hosts: 3 };
@@ -23,27 +23,11 @@ pub(crate) fn run(run: &Run, io: &str, cycles: u64, limit: Duration) -> Result<T
     let fleet = Fleet::new(SIZE, &mut random);
     let (ticks, mut tally, begun) = (Counter::default(), Tally::default(), Instant::now());
     while tally.cycles < cycles && begun.elapsed() < limit {
-        // Some die while they start.
-        if random.once_in(4) {
-            let mut starting = setup.spawn()?;
-            thread::sleep(Duration::from_micros(random.below(60_000)));
-            starting.kill();
-        }
-        let (mut server, took) = setup.serve()?;
-        tally.opens.push(took);
-        fleet.audit_and_settle(&server, &ticks, &mut tally)?;
-        fleet.load(server.address(), &ticks, |load| {
-            load.random_moment(&mut random, &server.client(), &mut tally)?;
-            load.expect_end();
-            server.kill();
-            Ok(())
-        })?;
+        cycle::sometimes_dies_young(&setup, 60_000, &mut random)?;
+        cycle::live(&setup, &fleet, &ticks, &mut random, &mut tally)?;
         tally.cycles += 1;
     }
-    let (server, _) = setup.serve()?;
-    fleet.audit_and_settle(&server, &ticks, &mut tally)?;
-    server.stop()?;
-    tally.acknowledged = fleet.acknowledged();
+    cycle::ends(&setup, &fleet, &ticks, &mut tally)?;
     Ok(tally)
 }
 

@@ -8,9 +8,11 @@
 
 mod blockfs;
 mod client;
+mod cycle;
 mod device;
 mod dropfs;
 mod errors;
+mod faces;
 mod fleet;
 mod full;
 mod images;
