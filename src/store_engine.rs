@@ -50,8 +50,17 @@ impl StoreEngine {
     }
 }
 
-fn unavailable(why: &store::Unavailable) -> Unavailable {
-    Unavailable { reason: why.to_string() }
+impl From<store::Unavailable> for Unavailable {
+    fn from(why: store::Unavailable) -> Self {
+        Self { reason: why.to_string() }
+    }
+}
+
+impl From<store::Written> for Written {
+    fn from(written: store::Written) -> Self {
+        let store::Written { lsn, accepted, refused, reasons, first_client_error, .. } = written;
+        Self { lsn, accepted, refused, reasons, first_client_error }
+    }
 }
 
 impl Engine for StoreEngine {
@@ -62,17 +71,15 @@ impl Engine for StoreEngine {
         complete: bool,
         clusters: Option<&[String]>,
     ) -> Result<Written, Unavailable> {
-        let written = self.store.write_for(body, default_cluster, complete, clusters);
-        let written = written.map_err(|why| unavailable(&why))?;
+        let written = self.store.write_for(body, default_cluster, complete, clusters)?;
         if written.refused > 0 {
             self.tell_refusals(&written);
         }
-        let store::Written { lsn, accepted, refused, reasons, first_client_error, .. } = written;
-        Ok(Written { lsn, accepted, refused, reasons, first_client_error })
+        Ok(written.into())
     }
 
     fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>) {
-        self.store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(|why| unavailable(&why)))));
+        self.store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(Into::into))));
     }
 
     fn hosts(&self, cluster: &str) -> Vec<String> {
@@ -87,7 +94,7 @@ impl Engine for StoreEngine {
     }
 
     fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable> {
-        let (runs, lsn) = self.store.free(&[selector.to_vec()], to).map_err(|why| unavailable(&why))?;
+        let (runs, lsn) = self.store.free(&[selector.to_vec()], to)?;
         Ok(Freed { runs, lsn })
     }
 

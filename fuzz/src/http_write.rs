@@ -7,7 +7,7 @@ use kymo_engine::decode::{self, Context, LineError, Point, Scratch, Sink};
 use kymo_engine::disk::sim::{Crash, SimDisk};
 use kymo_engine::env::Env;
 use kymo_engine::model::{Aggregation, Answer, Lsn, Metric, Metrics, Query, Request, SeriesError};
-use kymo_engine::store::{self, Options, Progress, Store};
+use kymo_engine::store::{Options, Progress, Store};
 use kymo_engine::wal::SEGMENT_LEN_MIN;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -58,10 +58,6 @@ impl Current {
     }
 }
 
-fn unavailable(why: &store::Unavailable) -> Unavailable {
-    Unavailable { reason: why.to_string() }
-}
-
 impl Engine for Current {
     fn write(
         &self,
@@ -70,15 +66,12 @@ impl Engine for Current {
         complete: bool,
         clusters: Option<&[String]>,
     ) -> Result<Written, Unavailable> {
-        let written = self.store().write_for(body, default_cluster, complete, clusters);
-        let store::Written { lsn, accepted, refused, reasons, first_client_error, .. } =
-            written.map_err(|why| unavailable(&why))?;
-        Ok(Written { lsn, accepted, refused, reasons, first_client_error })
+        Ok(self.store().write_for(body, default_cluster, complete, clusters)?.into())
     }
 
     fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>) {
         let store = self.store();
-        store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(|why| unavailable(&why)))));
+        store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(Into::into))));
         while store.commit_step() == Progress::Done {}
     }
 
