@@ -88,7 +88,9 @@ impl<'a> Names<'a> {
         let mut ranks = vec![0; sorted.len()];
         for (rank, equal) in (0..).zip(sorted.chunk_by(|a, b| name(a) == name(b))) {
             for &id in equal {
-                ranks[id as usize] = rank;
+                if let Some(place) = ranks.get_mut(id as usize) {
+                    *place = rank;
+                }
             }
         }
         ranks
