@@ -258,7 +258,8 @@ impl Load {
         self.slots += 1;
     }
 
-    /// Waits until all that was acknowledged can be read, and nothing else can.
+    /// Waits until all that was acknowledged can be read, and nothing else can. Where the first slots come last, the
+    /// others are answered in other places until then: missing values in front are counted from the epoch.
     fn check(&self, server: &Server) {
         for host in 0..self.hosts {
             let wanted: Vec<_> = (0..self.slots).map(|slot| Some(Self::value(host, slot))).collect();
@@ -266,8 +267,6 @@ impl Load {
             let mut seen = Vec::new();
             let found = clock::poll(PATIENCE * 2, || {
                 seen = values(server, "alpha", &format!("h{host}"), self.start, end);
-                let is_wrong = |(slot, value): (usize, &Option<f64>)| value.is_some() && *value != wanted[slot];
-                assert!(!seen.iter().enumerate().any(is_wrong), "wrong values of h{host}: {seen:?}");
                 (seen == wanted).then_some(())
             });
             assert!(found.is_some(), "h{host} is not whole: {seen:?}\n{}\n{}", text(server, "/metrics"), server.said());
