@@ -56,12 +56,6 @@ pub enum Canary {
     ForgetRuns,
     /// A free is not kept when its log is gone.
     ForgetFrees,
-    /// A day that is to be archived is dropped before it is.
-    DropBeforeArchived,
-    /// What was written to the archive is not read back.
-    ArchiveUnchecked,
-    /// Runs that were forgotten are not looked for when the clock goes back.
-    ForgottenRunsStay,
 }
 
 #[cfg(feature = "sim")]
@@ -79,7 +73,7 @@ mod switch {
 
     impl Canary {
         /// All of them.
-        pub const ALL: [Self; 27] = [
+        pub const ALL: [Self; 24] = [
             Self::AckBeforeSync,
             Self::SkipDirectorySync,
             Self::AcceptMisplacedFrames,
@@ -104,9 +98,6 @@ mod switch {
             Self::CaptureSnapshotsFirst,
             Self::ForgetRuns,
             Self::ForgetFrees,
-            Self::DropBeforeArchived,
-            Self::ArchiveUnchecked,
-            Self::ForgottenRunsStay,
         ];
     }
 
