@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not the functions that they share")]
 
 use allocation_counter::measure;
+use kymo_engine::ccms::json;
 use kymo_engine::decode::{Context, Limits, LineError, Point, Scratch, Sink, decode};
 use kymo_engine::disk::sim::SimDisk;
 use kymo_engine::env::Env;
@@ -103,4 +104,26 @@ fn a_write_allocates_for_its_frame_and_not_for_its_lines() {
     assert!(small <= 8, "{small}");
     assert!(large <= small + 8, "{large} after {small}");
     assert!(large_commit <= small_commit + 8, "{large_commit} after {small_commit}");
+}
+
+#[test]
+fn a_name_of_a_level_is_kept_once_however_many_arrays_and_levels_are_below_it() {
+    const LONG: usize = 1 << 16;
+    const MANY: usize = 2000;
+    let name = "x".repeat(LONG);
+    let metrics: Vec<String> =
+        (0..MANY).map(|at| format!(r#""m{at}":{{"frequency":60,"start":60,"data":[1]}}"#)).collect();
+    let levels: Vec<String> = (0..MANY).map(|at| format!(r#""l{at}":{{"metrics":{{{}}}}}"#, metrics[0])).collect();
+    let level = format!(r#"{{"metrics":{{{}}},"children":{{{}}}}}"#, metrics.join(","), levels.join(","));
+    let text = format!(r#"{{"children":{{"{name}":{level}}}}}"#);
+    let mut arrays = 0;
+    let allocated = measure(|| {
+        let snapshot = json::read(text.as_bytes());
+        assert_eq!(snapshot.skips.count, 0);
+        assert!(snapshot.arrays.iter().all(|array| array.component.len() == LONG));
+        arrays = snapshot.arrays.len();
+    });
+    assert_eq!(arrays, 2 * MANY);
+    let text_len = text.len() as u64;
+    assert!(allocated.bytes_total < 20 * text_len, "{} for a text of {text_len}", allocated.bytes_total);
 }

@@ -5,8 +5,7 @@
 //! is damaged, the one count is taken with which the rest of the file reads whole; where there is none, as in a file that
 //! was cut, reading ends before that array.
 
-use super::{Array, LEVELS, Reason, Snapshot, Values, interval, name};
-use std::borrow::Cow;
+use super::{Array, LEVELS, Name, Reason, Snapshot, Values, interval, name};
 use std::collections::BTreeMap;
 
 /// The first bytes of a snapshot.
@@ -197,9 +196,9 @@ impl<'a> Reader<'a> {
             _ if count == 0 => {}
             _ if !level.is_kept => to.skips.add(begin, self.at - begin, Reason::Deep),
             ((Some(metric), Some([component, subcomponent])), Some(frequency)) => to.arrays.push(Array {
-                metric: Cow::Borrowed(metric),
-                component: Cow::Borrowed(component),
-                subcomponent: Cow::Borrowed(subcomponent),
+                metric: Name::Borrowed(metric),
+                component: Name::Borrowed(component),
+                subcomponent: Name::Borrowed(subcomponent),
                 start,
                 frequency,
                 values: self.width.values(values),

@@ -4,17 +4,18 @@
 //! their digits, though the predecessor writes one decimal.
 
 use super::bin::Tree;
-use super::{Array, LEVELS, Reason, Snapshot, Values, interval, name};
+use super::{Array, LEVELS, Name, Reason, Snapshot, Values, interval, name};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 /// Reads a file. `serde_json` bounds how deep values nest.
 pub fn read(bytes: &[u8]) -> Snapshot<'static> {
     let mut snapshot = Snapshot::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let level = Level { to: &mut snapshot, path: &[], is_kept: true };
+    let level = Level { to: &mut snapshot, path: &mut Vec::new() };
     if level.deserialize(&mut deserializer).is_err() {
         let at = deserializer.into_iter::<IgnoredAny>().byte_offset().min(bytes.len());
         let why = if bytes.is_empty() { Reason::Header } else { Reason::Json };
@@ -23,11 +24,13 @@ pub fn read(bytes: &[u8]) -> Snapshot<'static> {
     snapshot
 }
 
+/// The names of the levels from the host down: all arrays of a level share them, however long they are.
+type Path = Vec<Arc<str>>;
+
 /// An object with metrics and children.
 struct Level<'a> {
     to: &'a mut Snapshot<'static>,
-    path: &'a [String],
-    is_kept: bool,
+    path: &'a mut Path,
 }
 
 impl<'de> DeserializeSeed<'de> for Level<'_> {
@@ -50,11 +53,11 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { to, path, is_kept } = self;
+        let Self { to, path } = self;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
-                "metrics" => map.next_value_seed(Members { to, path, is_kept, are_levels: false })?,
-                "children" => map.next_value_seed(Members { to, path, is_kept, are_levels: true })?,
+                "metrics" => map.next_value_seed(Members { to, path, are_levels: false })?,
+                "children" => map.next_value_seed(Members { to, path, are_levels: true })?,
                 "from" | "to" if path.is_empty() => {
                     let time = map.next_value()?;
                     *if key == "from" { &mut to.from } else { &mut to.to } = time;
@@ -69,8 +72,7 @@ impl<'de> Visitor<'de> for Level<'_> {
 /// The members of `metrics` or of `children`.
 struct Members<'a> {
     to: &'a mut Snapshot<'static>,
-    path: &'a [String],
-    is_kept: bool,
+    path: &'a mut Path,
     are_levels: bool,
 }
 
@@ -94,15 +96,14 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { to, path, is_kept, are_levels } = self;
+        let Self { to, path, are_levels } = self;
         while let Some(key) = map.next_key::<String>()? {
             if are_levels {
-                let mut below = path.to_vec();
-                below.push(key);
-                let is_kept = is_kept && below.len() <= LEVELS;
-                map.next_value_seed(Level { to, path: &below, is_kept })?;
+                path.push(key.into());
+                map.next_value_seed(Level { to, path })?;
+                path.pop();
             } else if let Some(array) = map.next_value::<Option<Text>>()? {
-                put(to, path, is_kept, key, array);
+                put(to, path, key, array);
             }
         }
         Ok(())
@@ -147,19 +148,19 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-fn put(to: &mut Snapshot<'static>, path: &[String], is_kept: bool, metric: String, array: Text) {
+fn put(to: &mut Snapshot<'static>, path: &Path, metric: String, array: Text) {
     let values = array.data.unwrap_or_default().0;
     let is_named = name(metric.as_bytes()).is_some() && path.iter().all(|part| !part.is_empty());
     let frequency = interval(array.start, array.frequency, values.len());
     match frequency {
         _ if values.is_empty() => {}
-        _ if !is_kept => to.skips.add(0, 0, Reason::Deep),
+        _ if path.len() > LEVELS => to.skips.add(0, 0, Reason::Deep),
         _ if !is_named => to.skips.add(0, 0, Reason::Name),
         None => to.skips.add(0, 0, Reason::Grid),
         Some(frequency) => {
-            let part = |at: usize| Cow::Owned(path.get(at).cloned().unwrap_or_default());
+            let part = |at: usize| path.get(at).map_or(Name::Borrowed(""), |part| Name::Shared(Arc::clone(part)));
             to.arrays.push(Array {
-                metric: Cow::Owned(metric),
+                metric: Name::Shared(metric.into()),
                 component: part(0),
                 subcomponent: part(1),
                 start: array.start,

@@ -14,7 +14,9 @@ pub mod json;
 mod tests;
 pub mod wal;
 
-use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Levels below the host that have a place in a store: component and subcomponent.
 const LEVELS: usize = 2;
@@ -23,11 +25,11 @@ const LEVELS: usize = 2;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array<'a> {
     /// The name of the metric, not empty.
-    pub metric: Cow<'a, str>,
+    pub metric: Name<'a>,
     /// The component, empty for the host itself.
-    pub component: Cow<'a, str>,
+    pub component: Name<'a>,
     /// The part of the component, empty for the component itself.
-    pub subcomponent: Cow<'a, str>,
+    pub subcomponent: Name<'a>,
     /// The instant of the first value in unix seconds. Value `i` is that of the slot that contains
     /// `start + i * frequency`: the true time of the sample is less than half an interval away.
     pub start: i64,
@@ -38,6 +40,38 @@ pub struct Array<'a> {
 }
 
 /// Some values; NaN is missing.
+/// A name: a part of a file, or text that arrays have in common. It is never copied for an array.
+#[derive(Clone, Debug)]
+pub enum Name<'a> {
+    /// As it stands in a file.
+    Borrowed(&'a str),
+    /// As it was parsed.
+    Shared(Arc<str>),
+}
+
+impl Deref for Name<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Borrowed(name) => name,
+            Self::Shared(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values<'a> {
     /// Little-endian binary32 numbers, as they stand in a file.
