@@ -1,5 +1,6 @@
 //! Rows on their way into a row group: what repeats is kept once a stretch.
 
+use super::ArchiveError;
 use super::schema::{join_path, scope_of};
 use crate::slot::Run;
 use hashbrown::HashMap;
@@ -96,7 +97,7 @@ impl Batch {
     }
 
     /// Takes rows of a series, in order of time, until it is full; how many it took.
-    pub(super) fn take(&mut self, place: Place<'_>, rows: &[Row]) -> usize {
+    fn take(&mut self, place: Place<'_>, rows: &[Row]) -> usize {
         let (host, metric) = (self.hosts.id(place.host), self.metrics.id(place.metric));
         let path = self.paths.id(&join_path(place.component, place.subcomponent));
         if path as usize == self.scopes.len() {
@@ -129,5 +130,32 @@ impl Batch {
         self.same.clear();
         self.times.clear();
         self.values.clear();
+    }
+}
+
+/// What fills one batch after the other and does something with each that is full.
+pub(super) trait Batches {
+    /// The batch at hand.
+    fn batch(&mut self) -> &mut Batch;
+
+    /// Does it, and empties the batch.
+    fn end_batch(&mut self) -> Result<(), ArchiveError>;
+
+    /// Takes the rows of a series, in order of time.
+    fn take(&mut self, place: Place<'_>, mut rows: &[Row]) -> Result<(), ArchiveError> {
+        while !rows.is_empty() {
+            let batch = self.batch();
+            let taken = batch.take(place, rows);
+            rows = &rows[taken..];
+            if batch.is_full() {
+                self.end_batch()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the last batch, if there is something in it.
+    fn take_rest(&mut self) -> Result<(), ArchiveError> {
+        if self.batch().is_empty() { Ok(()) } else { self.end_batch() }
     }
 }

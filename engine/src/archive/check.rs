@@ -1,7 +1,7 @@
 //! Reading back: what was written aside, against what it was written from.
 
 use super::ArchiveError;
-use super::batch::{Batch, Place, Row, Same};
+use super::batch::{Batch, Batches, Place, Row, Same};
 use super::place::ArchiveStore;
 use super::read::OpenFile;
 use super::schema::{self, COLUMNS};
@@ -39,31 +39,28 @@ impl Checker {
         &mut self,
         (host, metric): (&str, &str),
         (component, subcomponent): (&str, &str),
-        mut rows: &[Row],
+        rows: &[Row],
     ) -> Result<(), ArchiveError> {
-        while !rows.is_empty() {
-            let taken = self.batch.take(Place { host, metric, component, subcomponent }, rows);
-            rows = &rows[taken..];
-            if self.batch.is_full() {
-                self.compare_group()?;
-            }
-        }
-        Ok(())
+        self.take(Place { host, metric, component, subcomponent }, rows)
     }
 
     /// Compares what is left; gives back what was written.
     pub fn finish(mut self) -> Result<Written, ArchiveError> {
-        if !self.batch.is_empty() {
-            self.compare_group()?;
-        }
+        self.take_rest()?;
         if self.rows != self.written.sidecar.rows {
             let what = format!("{} rows were to be written, there are {}", self.rows, self.written.sidecar.rows);
             return Err(ArchiveError::Differs { key: self.part.names.folder(), what });
         }
         Ok(self.written)
     }
+}
 
-    fn compare_group(&mut self) -> Result<(), ArchiveError> {
+impl Batches for Checker {
+    fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    fn end_batch(&mut self) -> Result<(), ArchiveError> {
         if self.group == FILE_GROUPS {
             self.file = None;
             self.position += 1;

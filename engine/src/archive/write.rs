@@ -1,6 +1,6 @@
 //! Writing a part: rows into files aside, and later, when all was compared, under their names.
 
-use super::batch::{Batch, Place, Row};
+use super::batch::{Batch, Batches, Place, Row};
 use super::chunk::Encoder;
 use super::place::{ArchiveStore, NewObject};
 use super::schema::{SORTED_BY, schema};
@@ -79,24 +79,45 @@ impl Writer {
         &mut self,
         (host, metric): (&str, &str),
         (component, subcomponent): (&str, &str),
-        mut rows: &[Row],
+        rows: &[Row],
     ) -> Result<(), ArchiveError> {
         if let Some(first) = rows.first() {
             self.sidecar.from = self.sidecar.from.min(first.timestamp);
         }
         let end = |row: &Row| row.timestamp.saturating_add(i64::from(row.run.frequency));
         self.sidecar.to = rows.iter().map(end).fold(self.sidecar.to, i64::max);
-        while !rows.is_empty() {
-            let taken = self.batch.take(Place { host, metric, component, subcomponent }, rows);
-            rows = &rows[taken..];
-            if self.batch.is_full() {
-                self.write_group()?;
-            }
-        }
+        self.take(Place { host, metric, component, subcomponent }, rows)
+    }
+
+    fn finish_file(&mut self) -> Result<(), ArchiveError> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let key = self.part.names.aside(&self.entry.name);
+        let sink = file.into_inner().map_err(ArchiveError::encode(&key))?;
+        let mut entry = std::mem::take(&mut self.entry);
+        let sums = sink.finish().map_err(ArchiveError::io("write", &key))?;
+        entry.len = sums.len;
+        entry.crc32 = format!("{:08x}", sums.whole);
+        entry.blocks = sums.blocks;
+        self.sidecar.rows += entry.rows;
+        self.sidecar.files.push(entry);
+        self.groups = 0;
         Ok(())
     }
 
-    fn write_group(&mut self) -> Result<(), ArchiveError> {
+    /// Writes what is left and finishes the last file; all of them are still aside.
+    pub fn finish(mut self) -> Result<Written, ArchiveError> {
+        self.take_rest()?;
+        self.finish_file()?;
+        Ok(Written { sidecar: self.sidecar, peak_buffered: self.peak })
+    }
+}
+
+impl Batches for Writer {
+    fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    fn end_batch(&mut self) -> Result<(), ArchiveError> {
         let name = self.part.names.file(u32::try_from(self.sidecar.files.len()).unwrap_or(u32::MAX));
         let key = self.part.names.aside(&name);
         let file = if let Some(file) = &mut self.file {
@@ -122,30 +143,6 @@ impl Writer {
         self.batch.clear();
         self.groups += 1;
         if self.groups == FILE_GROUPS { self.finish_file() } else { Ok(()) }
-    }
-
-    fn finish_file(&mut self) -> Result<(), ArchiveError> {
-        let Some(file) = self.file.take() else { return Ok(()) };
-        let key = self.part.names.aside(&self.entry.name);
-        let sink = file.into_inner().map_err(ArchiveError::encode(&key))?;
-        let mut entry = std::mem::take(&mut self.entry);
-        let sums = sink.finish().map_err(ArchiveError::io("write", &key))?;
-        entry.len = sums.len;
-        entry.crc32 = format!("{:08x}", sums.whole);
-        entry.blocks = sums.blocks;
-        self.sidecar.rows += entry.rows;
-        self.sidecar.files.push(entry);
-        self.groups = 0;
-        Ok(())
-    }
-
-    /// Writes what is left and finishes the last file; all of them are still aside.
-    pub fn finish(mut self) -> Result<Written, ArchiveError> {
-        if !self.batch.is_empty() {
-            self.write_group()?;
-        }
-        self.finish_file()?;
-        Ok(Written { sidecar: self.sidecar, peak_buffered: self.peak })
     }
 }
 
