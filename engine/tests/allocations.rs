@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not the functions that they share")]
 
 use allocation_counter::measure;
-use kymo_engine::ccms::json;
+use kymo_engine::archive::LocalDirectory;
+use kymo_engine::ccms::{Values, json};
 use kymo_engine::decode::{Context, Limits, LineError, Point, Scratch, Sink, decode};
 use kymo_engine::disk::sim::SimDisk;
+use kymo_engine::disk::{Disk, Posix};
 use kymo_engine::env::Env;
 use kymo_engine::model::{Aggregation, Metric, Metrics};
-use kymo_engine::store::{Options, Progress, Store};
+use kymo_engine::paths::ArchiveLayout;
+use kymo_engine::store::{Archive, ImportArray, ImportHost, Options, Progress, Store};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -126,4 +129,49 @@ fn a_name_of_a_level_is_kept_once_however_many_arrays_and_levels_are_below_it() 
     assert_eq!(arrays, 2 * MANY);
     let text_len = text.len() as u64;
     assert!(allocated.bytes_total < 20 * text_len, "{} for a text of {text_len}", allocated.bytes_total);
+}
+
+/// Heap that archiving a day of so many hosts with a sample a second takes at most.
+fn peak_of_archiving(hosts: u32) -> u64 {
+    const DAY: i64 = 86_400;
+    const MIDNIGHT: i64 = 19_000 * DAY;
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(Posix);
+    let place = Arc::new(LocalDirectory::new(Arc::clone(&disk), directory.path().join("archive")));
+    let mut options = Options::new(directory.path().join("data"), metrics());
+    options.retention = Some(DAY);
+    options.archive = Some(Archive { place, layout: ArchiveLayout::Hive, is_fed: true });
+    let clock = Arc::new(Clock(AtomicI64::new(MIDNIGHT + 9 * DAY)));
+    let open = || Store::open(Arc::clone(&disk), Arc::<Clock>::clone(&clock), options.clone()).unwrap().0;
+    let store = open();
+    let mut import = store.begin_import().unwrap();
+    let values = Values::Parsed((0..86_400_u32).map(|at| f64::from(at.wrapping_mul(2_654_435_761)) * 1e-3).collect());
+    for host in 0..hosts {
+        let mut of_host = ImportHost::new();
+        let series = of_host.entry("power").or_default().entry(("", "")).or_default();
+        series.arrays.push(ImportArray { start: MIDNIGHT, frequency: 1, values: &values });
+        import.host("fritz", &format!("n{host:04}"), &of_host).unwrap();
+    }
+    assert!(!import.next_pass().unwrap());
+    import.finish().unwrap();
+    store.close().unwrap();
+    drop(store);
+    let store = open();
+    // The newest sample tells how old a day is.
+    let now = format!("ipc,cluster=fritz,hostname=n0000 value=1 {}\n", clock.0.load(Ordering::Relaxed));
+    assert_eq!(store.write(now.as_bytes(), "", true).unwrap().accepted, 1);
+    while store.commit_step() == Progress::Done {}
+    let peak = measure(|| while store.archive_step().unwrap() == Progress::Done {}).bytes_max;
+    assert_eq!(store.stats().archived_rows, u64::from(hosts) * 86_400);
+    peak
+}
+
+/// The bound of `docs/archive.md`, of all that is allocated, reading the snapshots and comparing included: rows of a row
+/// group, one encoded column and what encoding it takes, and one metric of a host.
+#[test]
+fn archiving_takes_no_more_memory_for_a_larger_day() {
+    const BOUND: u64 = 64 << 20;
+    let (small, large) = (peak_of_archiving(14), peak_of_archiving(42));
+    assert!(large <= BOUND, "{large}");
+    assert!(large <= small + (1 << 20), "{small} for one day, {large} for one thrice as large");
 }

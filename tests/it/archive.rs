@@ -217,6 +217,26 @@ fn a_running_server_archives_by_itself_what_has_passed_the_retention() {
     server.stop();
 }
 
+/// A store whose log ends as a kill leaves it: nothing has moved into snapshots.
+#[test]
+fn days_that_a_kill_left_in_the_log_alone_are_archived_on_demand() {
+    let site = Site::empty();
+    configure(&site, "archive", "876000h", &[]);
+    let mut server = site.serve();
+    let lines: String = (0..50)
+        .map(|slot| format!("cpu_load,cluster=alpha,hostname=n1 value={slot}.5 {}\n", MIDNIGHT + slot * MINUTE))
+        .chain([format!("cpu_load,cluster=alpha,hostname=n1 value=4 {}\n", clock::unix_seconds())])
+        .collect();
+    assert_eq!(server.client().post("/api/write", lines.as_bytes()).expect("an answer").status, 200);
+    server.kill();
+    configure(&site, "archive", "1h", &[]);
+    let output = archive(&site, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = Json::parse(&String::from_utf8_lossy(&output.stdout)).expect("the report is JSON");
+    assert_eq!(told.get("archived_rows").and_then(Json::integer), Some(50));
+    assert_eq!(ask(&site, "n1", &[]).map(|values| values.len()), Ok(50));
+}
+
 #[test]
 fn the_archive_needs_a_store_that_no_server_has() {
     let site = Site::empty();

@@ -93,23 +93,33 @@ impl Store {
         ArchiveProgress { partitions: partitions.len(), hosts }
     }
 
+    /// What ends at or before this instant may be archived.
+    fn archive_limit(&self, limit: i64) -> i64 {
+        limit.min(self.present().saturating_sub(self.options().late_window))
+    }
+
     /// The snapshots that are to be archived.
     fn waiting<'a>(&self, layers: &'a Layers, limit: i64) -> impl Iterator<Item = &'a Loaded> {
-        let limit = limit.min(self.present().saturating_sub(self.options().late_window));
+        let limit = self.archive_limit(limit);
         let old = layers.snapshots.iter().take_while(move |loaded| partition_end(loaded.live.partition) <= limit);
         old.filter(|loaded| loaded.live.lsn_hi > layers.archived_up_to(loaded.live.partition))
     }
 
     fn begin_archive(&self, limit: i64) -> Result<(Progress, Option<Box<Job>>), JobError> {
         let layers = self.layers();
-        let Some(oldest) = self.waiting(&layers, limit).next() else { return Ok((Progress::Idle, None)) };
+        let Some(oldest) = self.waiting(&layers, limit).next() else {
+            // A quiet store may have old days in the head alone.
+            let days = self.archive_limit(limit).div_euclid(PARTITION);
+            let is_due = self.has_rows_in(&(i64::MIN..days.saturating_mul(PARTITION)));
+            return Ok((if is_due { self.compact_step(true)? } else { Progress::Idle }, None));
+        };
         let partition = oldest.live.partition;
         let times = times_of(partition);
         // What is in the head is neither written nor compared: it has to become a snapshot first, and so have the rows
         // that a free is judged by.
         let snapshot_lsn = self.manifest.lock().snapshot_lsn;
         let has_young_free = layers.frees.iter().any(|free| free.lsn > snapshot_lsn && free.to > times.start);
-        if has_young_free || self.hosts.all().iter().any(|host| host.state.lock().has_rows_in(&times)) {
+        if has_young_free || self.has_rows_in(&times) {
             return Ok((self.compact_step(true)?, None));
         }
         let after = layers.archived_up_to(partition);
@@ -138,6 +148,11 @@ impl Store {
             done: Vec::new(),
         };
         Ok((Progress::Done, Some(Box::new(job))))
+    }
+
+    /// Whether the head has rows whose slots begin in some times.
+    fn has_rows_in(&self, times: &Range<i64>) -> bool {
+        self.hosts.all().iter().any(|host| host.state.lock().has_rows_in(times))
     }
 
     /// Writes or compares one host, or ends what is complete.

@@ -14,6 +14,7 @@ use kymo_engine::store::{Archive, Progress, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const DAY: i64 = 86_400;
 const RETENTION: i64 = 2 * DAY;
@@ -186,6 +187,67 @@ fn every_step_of_archiving_and_dropping_leaves_the_answers_as_they_are() {
     assert_eq!(pair.store.archive_progress(i64::MAX).hosts, (0, 0));
 }
 
+/// While one thread archives and drops, another one asks: each step begins as a round of questions does.
+#[test]
+fn queries_across_a_retention_step_that_runs_are_answered_as_if_nothing_moved() {
+    let mut chance = Chance::new(13);
+    let mut pair = pair(13, ArchiveLayout::Hive);
+    for _ in 0..100 {
+        pair.hour(&mut chance);
+    }
+    compact_all(&pair.store, true);
+    let before = pair.store.stats();
+    let rounds = AtomicU64::new(0);
+    let round_begins = || {
+        let seen = rounds.load(Ordering::Acquire);
+        while rounds.load(Ordering::Acquire) == seen {
+            std::thread::yield_now();
+        }
+    };
+    let mut steps = 0;
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| {
+            let mut next = || {
+                round_begins();
+                steps += 1;
+            };
+            next();
+            while pair.store.archive_step().unwrap() == Progress::Done {
+                next();
+            }
+            while pair.store.retention_step(&|_, _| false).unwrap() == Progress::Done {
+                next();
+            }
+        });
+        while !moving.is_finished() {
+            rounds.fetch_add(1, Ordering::Release);
+            pair.compare(&mut chance, 3);
+        }
+        moving.join().unwrap();
+    });
+    assert!(steps > 8, "{steps}");
+    let after = pair.store.stats();
+    assert!(after.archived_parts > 0 && after.snapshots < before.snapshots, "{before:?}\n{after:?}");
+    pair.compare(&mut chance, 100);
+}
+
+#[test]
+fn old_rows_that_are_in_the_head_alone_are_archived() {
+    let mut pair = pair(14, ArchiveLayout::Hive);
+    let now = pair.lab.clock.unix_now();
+    let sample = |host: &str, time| Sample { key: (host.into(), "load".into(), String::new()), time, value: 1.5 };
+    pair.write(&[sample("n0", now), sample("n1", now), sample("n1", now + 600)]);
+    pair.pass(5 * DAY);
+    pair.write(&[sample("n1", now + 5 * DAY)]);
+    assert_eq!(pair.store.stats().snapshots, 0);
+    while pair.store.archive_step().unwrap() == Progress::Done {}
+    assert_eq!(pair.store.stats().archived_rows, 3);
+    pair.compare(&mut Chance::new(14), 100);
+    // What is young stays where it is, and there is nothing more to do.
+    pair.write(&[sample("n1", now + 5 * DAY + 600)]);
+    assert_eq!(pair.store.archive_step().unwrap(), Progress::Idle);
+}
+
 /// A store that has two days to archive, and one that stays.
 fn due(seed: u64) -> (Pair, Chance) {
     let mut chance = Chance::new(5);
@@ -205,8 +267,8 @@ fn a_crash_at_any_operation_of_archiving_is_harmless_and_repeatable() {
     whole.cleanup();
     let (after, expected) = (whole.lab.disk.ops(), archive_files(&whole.lab.disk));
     assert!(expected.len() >= 4, "{:?}", expected.keys());
-    for at in (before + 1..=after).step_by(3) {
-        let kind = if at % 2 == 0 { Crash::Power } else { Crash::Kill };
+    let kinds = [Crash::Power, Crash::Kill];
+    for (at, kind) in (before + 1..=after).flat_map(|at| kinds.map(|kind| (at, kind))) {
         let (mut pair, mut chance) = due(6);
         pair.lab.disk.set_crash_at(Some(at));
         while let Ok(Progress::Done) = pair.store.archive_step() {}
