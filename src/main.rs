@@ -12,9 +12,9 @@ fn main() -> ExitCode {
         Command::CheckConfig { file } => serve::check_config(&file),
         Command::Salvage { directory, confirmed } => serve::salvage(directory, confirmed),
         Command::Inspect { file, form } => tools::inspect(&file, form).map_err(Into::into),
-        Command::Verify { directory, json, pace } => tools::verify(&directory, json, pace).map_err(Into::into),
-        Command::Backup { directory, destination, json } => {
-            tools::backup(&directory, &destination, json).map_err(Into::into)
+        Command::Verify { directory, config, json, pace } => serve::verify(&directory, config.as_deref(), json, pace),
+        Command::Backup { directory, destination, config, json } => {
+            serve::backup(&directory, &destination, config.as_deref(), json)
         }
         Command::Estimate { shape, json } => tools::estimate(&shape, json).map_err(Into::into),
         Command::Bench(what) => match what {

@@ -201,6 +201,18 @@ pub fn import(from: &Path, config: Option<&Path>, as_json: bool) -> Result<(), S
     Ok(tools::import(from, &loaded.config, as_json)?)
 }
 
+/// `kymo verify`.
+pub fn verify(directory: &Path, config: Option<&Path>, as_json: bool, pace: Option<u64>) -> Result<(), ServeError> {
+    let loaded = config.map(|config| config::load(Some(config))).transpose()?;
+    Ok(tools::verify(directory, loaded.as_ref().map(|loaded| &loaded.config), as_json, pace)?)
+}
+
+/// `kymo backup`.
+pub fn backup(directory: &Path, to: &Path, config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
+    let loaded = config.map(|config| config::load(Some(config))).transpose()?;
+    Ok(tools::backup(directory, to, loaded.as_ref().map(|loaded| &loaded.config), as_json)?)
+}
+
 /// `kymo export`.
 pub fn export(what: &Exported, config: Option<&Path>) -> Result<(), ServeError> {
     let config = config::load(config)?.config;

@@ -58,6 +58,16 @@ impl Paths {
         self.snapshots().join(format!("{}-{:016}-{:016}{edition}.snap", date(partition), lsn_lo.0, lsn_hi.0))
     }
 
+    /// Where a backup keeps its copy of the archive.
+    pub fn archive_copy(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
+    /// What an import gathers of archives; the next open removes it.
+    pub fn spool(&self) -> PathBuf {
+        self.snapshots().join("import.tmp")
+    }
+
     /// Where a damaged segment is set aside.
     pub fn set_aside(&self, seq: u64) -> PathBuf {
         self.wal().join(format!("{seq:016}.wal.damaged"))

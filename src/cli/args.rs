@@ -44,6 +44,8 @@ pub enum Command {
     Verify {
         /// The directory of the store.
         directory: PathBuf,
+        /// The configuration that names its archive.
+        config: Option<PathBuf>,
         /// Whether to print JSON.
         json: bool,
         /// Bytes a second at most.
@@ -55,6 +57,8 @@ pub enum Command {
         directory: PathBuf,
         /// A new or empty directory.
         destination: PathBuf,
+        /// The configuration that names its archive.
+        config: Option<PathBuf>,
         /// Whether to print JSON.
         json: bool,
     },
@@ -253,6 +257,9 @@ enum Sub {
         /// The directory of the store
         #[arg(value_name = "DIR")]
         directory: PathBuf,
+        /// The configuration that names the archive of the store; without one, its archive is left out
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -269,6 +276,9 @@ enum Sub {
         /// Where to; opens as a data directory
         #[arg(value_name = "DEST")]
         destination: PathBuf,
+        /// The configuration that names the archive of the store; without one, its archive is left out
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -470,11 +480,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
             };
             Ok(Command::Inspect { file, form })
         }
-        Cli { command: Some(Sub::Verify { directory, json, pace }), .. } => {
-            Ok(Command::Verify { directory, json, pace })
+        Cli { command: Some(Sub::Verify { directory, config, json, pace }), .. } => {
+            Ok(Command::Verify { directory, config, json, pace })
         }
-        Cli { command: Some(Sub::Backup { directory, destination, json }), .. } => {
-            Ok(Command::Backup { directory, destination, json })
+        Cli { command: Some(Sub::Backup { directory, destination, config, json }), .. } => {
+            Ok(Command::Backup { directory, destination, config, json })
         }
         Cli { command: Some(Sub::Bench(sub)), .. } => Ok(sub.into()),
         Cli { command: Some(Sub::Import { from, config, json }), .. } => Ok(Command::Import { from, config, json }),

@@ -11,7 +11,7 @@ mod inspect;
 pub(crate) mod out;
 mod verify;
 
-pub use backup::backup;
+pub(crate) use backup::backup;
 pub use cleanup::Due;
 pub(crate) use cleanup::cleanup;
 pub use estimate::estimate;
@@ -20,7 +20,7 @@ pub use export::{ExportFormat, Exported};
 pub use import::import;
 pub(crate) use import::{lines as import_lines, summary as import_summary};
 pub use inspect::inspect;
-pub use verify::verify;
+pub(crate) use verify::verify;
 
 use kymo_engine::disk::{self, Disk};
 use kymo_engine::import::ImportError;

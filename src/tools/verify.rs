@@ -2,24 +2,50 @@
 
 use super::out::{Object, Out, size, stdout, unless_closed};
 use super::{ToolError, open_disk};
+use crate::archive_place;
+use crate::config::Config;
+use kymo_engine::archive::{ArchiveStore, LocalDirectory};
+use kymo_engine::disk::Disk;
 use kymo_engine::env::{Env, System};
+use kymo_engine::paths::Paths;
 use kymo_engine::tools::verify::{self, FileReport, Verified};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Checks a data directory, at most so many bytes a second.
-pub fn verify(directory: &Path, as_json: bool, pace: Option<u64>) -> Result<(), ToolError> {
+/// Checks a data directory, and its archive if a configuration names it, at most so many bytes a second.
+pub(crate) fn verify(
+    directory: &Path,
+    config: Option<&Config>,
+    as_json: bool,
+    pace: Option<u64>,
+) -> Result<(), ToolError> {
     let disk = open_disk()?;
+    let archive = archive_of(directory, config, &disk)?;
     let mut printer = Files::new(directory, as_json);
     let mut pacer = Pacer::new(pace);
-    let found = verify::verify(&*disk, directory, &mut |bytes| pacer.pass(bytes), &mut |file| printer.file(file))?;
+    let (mut pace, mut each) = (|bytes| pacer.pass(bytes), |file: &FileReport| printer.file(file));
+    let found = verify::verify(&*disk, directory, archive.as_ref(), &mut pace, &mut each)?;
     let told = found.clone();
     printer.end(|printer| {
         if printer.as_json { summary_json(&mut printer.out, &told) } else { summary(&mut printer.out, &told) }
     })?;
     verdict(&found, directory)
+}
+
+/// The archive of a store: the one that a configuration names, or else the copy that a backup has.
+fn archive_of(
+    directory: &Path,
+    config: Option<&Config>,
+    disk: &Arc<dyn Disk>,
+) -> io::Result<Option<Arc<dyn ArchiveStore>>> {
+    if let Some(config) = config {
+        return Ok(archive_place::open(config, disk)?.map(|archive| archive.place));
+    }
+    let copy = Paths::new(directory).archive_copy();
+    Ok(copy.is_dir().then(|| Arc::new(LocalDirectory::new(Arc::clone(disk), copy)) as _))
 }
 
 /// The error that a check with findings ends with.
@@ -121,6 +147,8 @@ pub(super) fn summary_json(out: &mut Out, found: &Verified) -> io::Result<()> {
         ("snapshots", found.snapshots.into()),
         ("segments", found.segments.into()),
         ("rows", found.rows.into()),
+        ("archived_parts", found.archived_parts.into()),
+        ("archived_parts_not_checked", found.unchecked_parts.into()),
         ("bytes", found.bytes.into()),
         ("losses", losses.collect()),
         ("damaged", found.damaged.into()),
@@ -141,11 +169,15 @@ pub(super) fn summary(out: &mut Out, found: &Verified) -> io::Result<()> {
         )?;
     }
     let store = found.store.map_or_else(|| "without a manifest".to_owned(), |store| store.to_string());
-    let Verified { generation, snapshots, segments, rows, bytes, damaged, .. } = found;
+    let Verified { generation, snapshots, segments, rows, bytes, damaged, archived_parts, unchecked_parts, .. } = found;
+    if *unchecked_parts > 0 {
+        writeln!(out, "{unchecked_parts} parts of the archive were not looked at: --config tells where they are")?;
+    }
+    let archived = if *archived_parts > 0 { format!("{archived_parts} archived parts, ") } else { String::new() };
     writeln!(
         out,
-        "store {store}, generation {generation}: {snapshots} snapshots, {segments} segments with {rows} rows, {} \
-         checked, {damaged} damaged",
+        "store {store}, generation {generation}: {snapshots} snapshots, {segments} segments with {rows} rows, \
+         {archived}{} checked, {damaged} damaged",
         size(*bytes)
     )
 }

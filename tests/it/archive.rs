@@ -237,6 +237,68 @@ fn days_that_a_kill_left_in_the_log_alone_are_archived_on_demand() {
     assert_eq!(ask(&site, "n1", &[]).map(|values| values.len()), Ok(50));
 }
 
+/// Runs a tool on the store of a site; exit code, and what it printed.
+pub(crate) fn tool_on(site: &Site, arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = site.command(arguments);
+    let output = command.envs(environment.iter().copied()).output().expect("the program runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
+}
+
+#[test]
+fn verify_looks_at_every_byte_of_the_archive() {
+    let site = Site::empty();
+    fill(&site, "archive", &[], &[]);
+    assert!(archive(&site, &[]).status.success());
+    let (code, said) = tool_on(&site, &["verify", "data"], &[]);
+    assert!(code == Some(0) && said.contains("4 parts of the archive were not looked at"), "{said}");
+    let verify = || tool_on(&site, &["verify", "data", "--config", "config.json"], &[]);
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("4 archived parts"), "{said}");
+    let root = site.path().join("archive/cluster=alpha/date=2023-11-15");
+    for name in ["part-0-0.parquet", "_manifest.json"] {
+        let path = root.join(name);
+        let bytes = std::fs::read(&path).expect("the file is there");
+        let mut damages = vec![bytes[..bytes.len() - 1].to_vec(), [&bytes[..], b"x"].concat()];
+        for at in [0, bytes.len() / 2, bytes.len() - 1] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            damages.push(flipped);
+        }
+        for damaged in damages {
+            std::fs::write(&path, damaged).expect("the file is written");
+            let (code, said) = verify();
+            let is_named = said.lines().any(|line| line.starts_with("DAMAGED") && line.contains(name));
+            assert!(code == Some(4) && is_named && said.contains("1 damaged"), "{name}: {said}");
+        }
+        std::fs::remove_file(&path).expect("the file is removed");
+        assert_eq!(verify().0, Some(4), "{name} is missing");
+        std::fs::write(&path, bytes).expect("the file is written");
+        assert_eq!(verify().0, Some(0));
+    }
+}
+
+#[test]
+fn a_backup_has_the_archive_and_answers_from_it() {
+    let site = Site::empty();
+    fill(&site, "archive", &[], &[]);
+    assert!(archive(&site, &[]).status.success());
+    let (code, said) = tool_on(&site, &["backup", "data", "without"], &[]);
+    assert!(code == Some(0) && said.contains("4 parts of the archive are not in the backup"), "{said}");
+    let copy = Site::empty();
+    let to = copy.data().display().to_string();
+    let (code, said) = tool_on(&site, &["backup", "data", &to, "--config", "config.json"], &[]);
+    assert!(code == Some(0) && said.contains("archive: 8 files linked, 0 copied"), "{said}");
+    // The check of a backup finds its archive by itself.
+    let (code, said) = tool_on(&copy, &["verify", "data"], &[]);
+    assert!(code == Some(0) && said.contains("4 archived parts") && !said.contains("not of kymo"), "{said}");
+    let expected = ask(&site, "n1", &[]);
+    drop(site);
+    configure(&copy, "data/archive", "1h", &[]);
+    assert_eq!(ask(&copy, "n1", &[]), expected);
+    assert!(expected.is_ok_and(|values| values.len() > 300));
+}
+
 #[test]
 fn the_archive_needs_a_store_that_no_server_has() {
     let site = Site::empty();

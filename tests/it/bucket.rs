@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::archive::{archive, ask, fill, samples, tool};
+use crate::archive::{archive, ask, fill, samples, tool, tool_on};
 use crate::clock;
 use crate::http::Client;
 use crate::json::Json;
@@ -105,4 +105,24 @@ fn a_bucket_that_cannot_be_reached_keeps_the_days_hot() {
     let output = archive(&site, &CREDENTIALS);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(ask(&site, "n1", &CREDENTIALS), Ok(of_alpha()));
+}
+
+#[test]
+fn verify_reads_a_bucket_and_a_backup_says_that_it_does_not_have_it() {
+    let (s3, site) = (S3::start(), Site::empty());
+    fill(&site, BUCKET, &s3.settings(), &CREDENTIALS);
+    assert!(archive(&site, &CREDENTIALS).status.success());
+    let verify = || tool_on(&site, &["verify", "data", "--config", "config.json"], &CREDENTIALS);
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("4 archived parts"), "{said}");
+    let (code, said) = tool_on(&site, &["backup", "data", "copy", "--config", "config.json"], &CREDENTIALS);
+    let says = "4 parts of the archive are not in the backup: they are in s3://metrics/below/here";
+    assert!(code == Some(0) && said.contains(says), "{said}");
+    let path = "/metrics/below/here/cluster%3Dalpha/date%3D2023-11-15/part-0-0.parquet";
+    // The server of the test does not look at signatures, but wants to know who asks.
+    let who = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let put = Client::new(s3.address).request("PUT", path, &[("Authorization", who)], b"damaged");
+    assert_eq!(put.expect("an answer").status, 200);
+    let (code, said) = verify();
+    assert!(code == Some(4) && said.contains("part-0-0.parquet") && said.contains("1 damaged"), "{said}");
 }

@@ -56,6 +56,11 @@ impl Blocks {
         Ok(Bytes::from(bytes).slice(skip..skip + len))
     }
 
+    /// Reads some bytes and compares them with their checksums.
+    pub(super) fn check(&self, start: u64, len: usize) -> Result<(), ArchiveError> {
+        self.bytes(start, len).map(|_| ()).map_err(|error| self.fail(error.into()))
+    }
+
     /// What an error of the Parquet reader means for this file.
     pub(super) fn fail(&self, error: ParquetError) -> ArchiveError {
         let source = match error {

@@ -21,6 +21,7 @@ mod schema;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod write;
 
 pub use batch::{BATCH_BYTES, Row};
@@ -31,4 +32,5 @@ pub use place::{ArchiveStore, NewObject};
 pub use read::{Reader, SeriesRows, Stretch};
 pub use schema::{COLUMNS, join_path, scope_of, split_path};
 pub use sidecar::{FileEntry, Sidecar};
+pub use verify::{Looked, verify};
 pub use write::{Part, Writer, Written, publish};

@@ -5,6 +5,7 @@ use super::blocks::Blocks;
 use super::place::ArchiveStore;
 use super::schema::{FREQUENCY, PATH, START, TIMESTAMP, VALUE, split_path};
 use super::sidecar::{FileEntry, Sidecar};
+use super::verify::sidecar;
 use crate::paths::ArchivePart;
 use crate::slot::Run;
 use hashbrown::HashMap;
@@ -130,19 +131,25 @@ impl Reader {
         Ok(hosts)
     }
 
-    fn open(&self, part: &ArchivePart, (len, crc): (u64, u32)) -> Result<Arc<OpenPart>, ArchiveError> {
+    /// The names of the metrics that a part has of a host.
+    pub fn metrics(&self, part: &ArchivePart, known: (u64, u32), host: &str) -> Result<Vec<String>, ArchiveError> {
+        let open = self.open(part, known)?;
+        let mut metrics = Vec::new();
+        for file in &open.sidecar.files {
+            let of_host = file.hosts.iter().filter(|(name, _)| name == host).flat_map(|(_, metrics)| metrics);
+            metrics.extend(of_host.filter_map(|&(metric, _)| file.metrics.get(metric as usize).cloned()));
+        }
+        Ok(metrics)
+    }
+
+    fn open(&self, part: &ArchivePart, known: (u64, u32)) -> Result<Arc<OpenPart>, ArchiveError> {
         let key = part.sidecar();
         if let Some(open) = self.cache.lock().get(&key) {
             return Ok(open);
         }
-        let content = self.place.get(&key).map_err(ArchiveError::io("read", &key))?;
-        let content = content.ok_or_else(|| ArchiveError::damaged(&key, "it is missing"))?;
-        if (content.len() as u64, crc32fast::hash(&content)) != (len, crc) {
-            return Err(ArchiveError::damaged(&key, "its checksum is not the one that was recorded"));
-        }
-        let sidecar = Sidecar::parse(&key, &content)?;
+        let (sidecar, len) = sidecar(&*self.place, part, known)?;
         let footers: u64 = sidecar.files.iter().map(|file| file.len / 256).sum();
-        let bytes = 4 * content.len() + usize::try_from(footers).unwrap_or(0);
+        let bytes = usize::try_from(4 * len + footers).unwrap_or(usize::MAX);
         let files = sidecar.files.iter().map(|_| OnceLock::new()).collect();
         let open = Arc::new(OpenPart { sidecar, files, bytes });
         self.cache.lock().put(key, &open);

@@ -4,11 +4,14 @@
 //! and copied otherwise. Of the log the frames that verify are copied; the last segment of the copy ends as one does after
 //! a power cut, and is sealed when the copy is opened. The manifest comes last: before it there is no store.
 //!
+//! The files of an archive in a directory are shared or copied in the same way, into `archive` of the copy.
+//!
 //! A manifest, all its snapshots, and all of the log from its floor on are one state of the store, also if the server
 //! has gone on to a newer manifest meanwhile. Only if it has removed a file before it was copied is there another try.
 
 use super::log::{self, LogRead};
 use super::verify::{FileReport, Verified, verify};
+use crate::archive::{ArchiveStore, LocalDirectory, Sidecar};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::format::FormatError;
@@ -19,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often the copy is begun again because the server has removed a file of it.
 const TRIES: usize = 100;
@@ -36,6 +40,12 @@ pub struct BackupReport {
     pub segments: u64,
     /// Rows in those.
     pub rows: u64,
+    /// Files of the archive that share their blocks with those of the archive.
+    pub archive_linked: u64,
+    /// Files of the archive that were copied.
+    pub archive_copied: u64,
+    /// Parts of the archive that the copy does not have.
+    pub archive_left: u64,
     /// What the check of the copy found.
     pub verified: Verified,
 }
@@ -74,14 +84,18 @@ pub enum BackupError {
     Busy,
 }
 
-/// Copies the store in `directory` to `destination`, which is new or empty, and checks the copy; `each` gets what that
-/// check finds of each file. A damaged snapshot is copied as it is, and found by the check.
+/// Copies the store in `directory`, and its archive if the directory of that is given, to `destination`, which is new or
+/// empty, and checks the copy; `each` gets what that check finds of each file. A damaged snapshot or file of the archive
+/// is copied as it is, and found by the check.
 pub fn backup(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     directory: &Path,
     destination: &Path,
+    archive: Option<&Path>,
     each: &mut dyn FnMut(&FileReport),
 ) -> Result<BackupReport, BackupError> {
+    let shared = disk;
+    let disk = &**disk;
     // Also tells whether there is a store, before anything is made.
     log::read_manifest(disk, &Paths::new(directory))?;
     refuse_inside(directory, destination)?;
@@ -89,17 +103,25 @@ pub fn backup(
         disk,
         from: Paths::new(directory),
         to: Paths::new(destination),
+        archive,
         snapshots: BTreeMap::new(),
         segments: BTreeMap::new(),
+        archived: BTreeMap::new(),
     };
     copy.begin()?;
     let taken = copy.take();
     let (manifest, rows) = taken.inspect_err(|_| copy.undo())?;
-    let verified = verify(disk, destination, &mut |_| (), each)?;
+    let place: Option<Arc<dyn ArchiveStore>> =
+        archive.map(|_| Arc::new(LocalDirectory::new(Arc::clone(shared), copy.to.archive_copy())) as _);
+    let verified = verify(disk, destination, place.as_ref(), &mut |_| (), each)?;
+    let count = |ways: &BTreeMap<PathBuf, Way>, wanted| ways.values().filter(|&&way| way == wanted).count() as u64;
     Ok(BackupReport {
         generation: manifest.generation,
-        linked: copy.snapshots.values().filter(|&&way| way == Way::Linked).count() as u64,
-        copied: copy.snapshots.values().filter(|&&way| way == Way::Copied).count() as u64,
+        linked: count(&copy.snapshots, Way::Linked),
+        copied: count(&copy.snapshots, Way::Copied),
+        archive_linked: count(&copy.archived, Way::Linked),
+        archive_copied: count(&copy.archived, Way::Copied),
+        archive_left: verified.unchecked_parts,
         segments: copy.segments.len() as u64,
         rows,
         verified,
@@ -128,7 +150,10 @@ struct Copy<'a> {
     disk: &'a dyn Disk,
     from: Paths,
     to: Paths,
+    /// The directory of the archive, if that is copied.
+    archive: Option<&'a Path>,
     snapshots: BTreeMap<PathBuf, Way>,
+    archived: BTreeMap<PathBuf, Way>,
     /// Where each copied segment ends, by its number.
     segments: BTreeMap<u64, u64>,
 }
@@ -154,6 +179,7 @@ impl Copy<'_> {
                 return Err(self.damaged(problem));
             }
             if self.copy_snapshots(&manifest)? && self.copy_log(&recovered)? {
+                self.copy_archive(&manifest)?;
                 self.remove_others(&manifest, &recovered)?;
                 for directory in [self.to.snapshots(), self.to.wal()] {
                     self.disk.sync_dir(&directory).map_err(OpenError::io("sync", directory))?;
@@ -194,6 +220,31 @@ impl Copy<'_> {
         Ok(true)
     }
 
+    /// Copies the files of the archived parts; what is missing or damaged is found by the check. Nothing of an archive
+    /// goes while it is looked at.
+    fn copy_archive(&mut self, manifest: &Manifest) -> Result<(), OpenError> {
+        let Some(root) = self.archive else { return Ok(()) };
+        let copy = self.to.archive_copy();
+        for part in manifest.archived.iter().filter(|part| part.rows > 0) {
+            let sidecar = part.names.sidecar();
+            let content = fs::read(root.join(&sidecar)).ok();
+            let listed = content.and_then(|content| Sidecar::parse(&sidecar, &content).ok());
+            let files = listed.into_iter().flat_map(|listed| listed.files).map(|file| part.names.key(&file.name));
+            let folder = copy.join(part.names.folder());
+            self.disk.create_dir_all(&folder).map_err(OpenError::io("create", &folder))?;
+            for key in files.chain([sidecar]) {
+                let (from, to) = (root.join(&key), copy.join(&key));
+                match self.link_or_copy(&from, &to) {
+                    Ok(way) => drop(self.archived.insert(to, way)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(OpenError::io("copy", from)(error)),
+                }
+            }
+            self.disk.sync_dir(&folder).map_err(OpenError::io("sync", folder))?;
+        }
+        Ok(())
+    }
+
     fn link_or_copy(&self, from: &Path, to: &Path) -> io::Result<Way> {
         match fs::hard_link(from, to) {
             Ok(()) => return Ok(Way::Linked),
@@ -201,7 +252,7 @@ impl Copy<'_> {
             // Another file system, one without links, or a file of another owner.
             Err(_) => {}
         }
-        let temporary = to.with_extension("snap.tmp");
+        let temporary = to.with_extension("copy.tmp");
         fs::copy(from, &temporary)?;
         File::open(&temporary)?.sync_all()?;
         self.disk.rename(&temporary, to)?;
@@ -249,7 +300,7 @@ impl Copy<'_> {
 
     /// Removes the directories that were made here; the error that led to this is the one to tell.
     fn undo(&self) {
-        for directory in [self.to.wal(), self.to.snapshots()] {
+        for directory in [self.to.wal(), self.to.snapshots(), self.to.archive_copy()] {
             fs::remove_dir_all(directory).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Every checksum of a store, and the manifest against the files that are there.
+//! Every checksum of a store and of its archive, and the manifest against the files that are there.
 //!
 //! Runs beside a server: it takes no lock and writes nothing. A file that goes while it is looked at is no damage if
 //! the manifest has let go of it; an unfinished frame at the end of the log is being written.
@@ -6,16 +6,18 @@
 use super::Damage;
 use super::inspect::{self, Item, Sample, Show, Sink, Value};
 use super::log::{self, LogRead};
+use crate::archive::{self, ArchiveStore, Looked};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::format::StoreId;
-use crate::format::manifest::{LiveSnapshot, Loss, Manifest};
+use crate::format::manifest::{Archived, LiveSnapshot, Loss, Manifest};
 use crate::paths::{self, Paths};
 use crate::snapshot::{Expected, Identity, Snapshot, SnapshotError};
 use crate::wal::{Problem, Tail};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often a new manifest is taken because a file of the last one is gone.
 const TRIES: usize = 100;
@@ -27,7 +29,7 @@ const DAMAGE_MAX: usize = 1000;
 pub struct FileReport {
     /// The file.
     pub path: PathBuf,
-    /// `manifest`, `snapshot`, `segment`, or `other` for what the store does not need.
+    /// `manifest`, `snapshot`, `segment`, `archive`, or `other` for what the store does not need.
     pub kind: &'static str,
     /// Bytes that were checked.
     pub bytes: u64,
@@ -78,6 +80,10 @@ pub struct Verified {
     pub segments: u64,
     /// Rows in those.
     pub rows: u64,
+    /// Parts of the archive that were checked.
+    pub archived_parts: u64,
+    /// Parts of the archive that were not, because it is not known where they are.
+    pub unchecked_parts: u64,
     /// Bytes that were checked.
     pub bytes: u64,
     /// Damage that was set aside before, as the manifest records.
@@ -86,15 +92,16 @@ pub struct Verified {
     pub damaged: u64,
 }
 
-/// Checks a data directory. `pace` is called with the bytes of each piece that was checked, and may wait; `each` gets
+/// Checks a data directory, and the parts of the archive that it has recorded, at the place that is given. `pace` is called with the bytes of each piece that was checked, and may wait; `each` gets
 /// the report of each file. An error means that the check could not be made.
 pub fn verify(
     disk: &dyn Disk,
     directory: &Path,
+    archive: Option<&Arc<dyn ArchiveStore>>,
     pace: &mut dyn FnMut(u64),
     each: &mut dyn FnMut(&FileReport),
 ) -> Result<Verified, OpenError> {
-    let mut verifier = Verifier { disk, paths: Paths::new(directory), pace, each, found: Verified::default() };
+    let mut verifier = Verifier { disk, paths: Paths::new(directory), archive, pace, each, found: Verified::default() };
     verifier.run()?;
     Ok(verifier.found)
 }
@@ -102,6 +109,7 @@ pub fn verify(
 struct Verifier<'a> {
     disk: &'a dyn Disk,
     paths: Paths,
+    archive: Option<&'a Arc<dyn ArchiveStore>>,
     pace: &'a mut dyn FnMut(u64),
     each: &'a mut dyn FnMut(&FileReport),
     found: Verified,
@@ -130,7 +138,8 @@ impl Verifier<'_> {
         let mut report = FileReport::new(self.paths.manifest(), "manifest");
         report.bytes = manifest.to_bytes().len() as u64;
         self.tell(&report);
-        let checked = self.snapshots(manifest)?;
+        let (checked, archived) = self.snapshots(manifest)?;
+        self.archive(&archived);
         if has(&self.paths.wal()) {
             self.log()?;
         } else {
@@ -145,8 +154,35 @@ impl Verifier<'_> {
         (self.each)(report);
     }
 
-    /// Checks the snapshots of a manifest, or of those that follow it while its files go; which ones they were.
-    fn snapshots(&mut self, mut manifest: Manifest) -> Result<BTreeSet<PathBuf>, OpenError> {
+    /// Checks the parts of the archive.
+    fn archive(&mut self, archived: &[Archived]) {
+        let parts = archived.iter().filter(|part| part.rows > 0);
+        let Some(place) = self.archive else {
+            self.found.unchecked_parts = parts.count() as u64;
+            return;
+        };
+        let location = place.location();
+        for part in parts {
+            let mut reports = Vec::new();
+            archive::verify(place, &part.names, part.sidecar, self.pace, &mut |looked| {
+                let Looked { key, bytes, damage } = looked;
+                let mut report = FileReport::new(PathBuf::from(format!("{location}/{key}")), "archive");
+                report.bytes = bytes;
+                for (offset, error) in &damage {
+                    report.add(*offset, error.to_string());
+                }
+                reports.push(report);
+            });
+            self.found.archived_parts += 1;
+            for report in &reports {
+                self.tell(report);
+            }
+        }
+    }
+
+    /// Checks the snapshots of a manifest, or of those that follow it while its files go; which ones they were, and what
+    /// is archived.
+    fn snapshots(&mut self, mut manifest: Manifest) -> Result<(BTreeSet<PathBuf>, Vec<Archived>), OpenError> {
         let mut checked = BTreeSet::new();
         let mut tries = 0;
         loop {
@@ -173,7 +209,7 @@ impl Verifier<'_> {
             let Some(now) = newer else {
                 (self.found.store, self.found.generation) = (Some(manifest.store), manifest.generation);
                 self.found.losses = manifest.losses;
-                return Ok(checked);
+                return Ok((checked, manifest.archived));
             };
             manifest = now;
             tries += 1;
@@ -324,7 +360,13 @@ impl Verifier<'_> {
             }
         }
         let root = self.paths.root().to_owned();
-        let known = [self.paths.lock(), self.paths.manifest(), self.paths.wal(), self.paths.snapshots()];
+        let known = [
+            self.paths.lock(),
+            self.paths.manifest(),
+            self.paths.wal(),
+            self.paths.snapshots(),
+            self.paths.archive_copy(),
+        ];
         for entry in self.disk.list(&root).map_err(OpenError::io("list", &root))? {
             let path = root.join(&entry.name);
             if !known.contains(&path) {

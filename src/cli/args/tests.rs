@@ -129,11 +129,19 @@ fn tools_have_their_own_arguments() {
     assert_eq!(parse_line("inspect a.snap").unwrap(), inspect(InspectForm::Text));
     assert_eq!(parse_line("inspect --json a.snap").unwrap(), inspect(InspectForm::Json));
     assert_eq!(parse_line("inspect a.snap --csv").unwrap(), inspect(InspectForm::Csv));
-    let verify = |json, pace| Command::Verify { directory: "./dir".into(), json, pace };
-    assert_eq!(parse_line("verify ./dir").unwrap(), verify(false, None));
-    assert_eq!(parse_line("verify ./dir --json --pace 1000").unwrap(), verify(true, Some(1000)));
-    let backup = Command::Backup { directory: "a".into(), destination: "b".into(), json: false };
-    assert_eq!(parse_line("backup a b").unwrap(), backup);
+    let verify = |config: Option<&str>, json, pace| {
+        let config = config.map(Into::into);
+        Command::Verify { directory: "./dir".into(), config, json, pace }
+    };
+    assert_eq!(parse_line("verify ./dir").unwrap(), verify(None, false, None));
+    assert_eq!(parse_line("verify ./dir --json --pace 1000").unwrap(), verify(None, true, Some(1000)));
+    assert_eq!(parse_line("verify ./dir --config c").unwrap(), verify(Some("c"), false, None));
+    let backup = |config: Option<&str>| {
+        let config = config.map(Into::into);
+        Command::Backup { directory: "a".into(), destination: "b".into(), config, json: false }
+    };
+    assert_eq!(parse_line("backup a b").unwrap(), backup(None));
+    assert_eq!(parse_line("backup a b --config c").unwrap(), backup(Some("c")));
     let shape = Shape { f32_share: 0.25, ..Shape::new(10, 20, 60, 7200) };
     let line = "estimate --hosts 10 --series 20 --interval 60 --retention 2h --f32-share 0.25 --json";
     assert_eq!(parse_line(line).unwrap(), Command::Estimate { shape, json: true });
