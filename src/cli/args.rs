@@ -296,8 +296,8 @@ enum Sub {
         #[arg(long)]
         json: bool,
     },
-    /// Write what the store of a configuration holds as line protocol, CSV or checkpoints of cc-metric-store; the
-    /// server must not run. As Parquet: `kymo archive`
+    /// Write what the store of a configuration and its archive hold as line protocol, CSV, Parquet or checkpoints of
+    /// cc-metric-store; the server must not run
     #[command(after_help = EXIT_CODES)]
     Export(ExportArgs),
     /// Say what heap, page cache, disk and log a store will need

@@ -5,13 +5,14 @@ use super::out::{csv_field, stdout, unless_closed};
 use crate::config::Config;
 use crate::serve;
 use clap::ValueEnum;
+use kymo_engine::archive::{ArchiveStore, LocalDirectory, Part, Writer, publish};
 use kymo_engine::ccms::bin::{self, Series, Tree};
 use kymo_engine::ccms::json;
 use kymo_engine::disk::Disk;
 use kymo_engine::env::{Env, System};
-use kymo_engine::paths::Paths;
-use kymo_engine::store::{Export, ExportArray, OpenError, Store};
-use std::collections::BTreeSet;
+use kymo_engine::paths::{ArchiveLayout, ArchivePart, Paths};
+use kymo_engine::store::{Export, ExportArray, JobError, OpenError, Store};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -32,6 +33,8 @@ pub enum ExportFormat {
     Bin,
     /// Checkpoints of cc-metric-store, as text: a directory
     Json,
+    /// The files that an archive would have: a directory
+    Parquet,
 }
 
 /// What is exported, and where to.
@@ -60,7 +63,10 @@ pub(crate) fn export(what: &Exported, config: &Config) -> Result<(), ToolError> 
     // Only a store that opens makes a file.
     let written = Sink::open(what, &disk).map_err(Into::into).and_then(|mut sink| {
         let export = store.begin_export()?;
-        write(&export, what, &mut sink)
+        match &sink {
+            Sink::Archive(place) => archive(&export, what, place, config.archive.layout),
+            _ => write(&export, what, &mut sink),
+        }
     });
     let closed = store.close();
     let samples = written?;
@@ -81,11 +87,11 @@ struct Count {
     hosts: usize,
 }
 
-fn write(export: &Export, what: &Exported, sink: &mut Sink) -> Result<Count, ToolError> {
+fn write(export: &Export<'_>, what: &Exported, sink: &mut Sink) -> Result<Count, ToolError> {
     let mut count = Count::default();
     let days: BTreeSet<i64> =
         export.days().into_iter().filter(|day| what.times.contains(&day.saturating_mul(DAY))).collect();
-    for (cluster, host) in export.hosts() {
+    for (cluster, host) in export.hosts().map_err(JobError::from)? {
         if what.cluster.as_ref().is_some_and(|wanted| *wanted != cluster) {
             continue;
         }
@@ -104,22 +110,65 @@ fn write(export: &Export, what: &Exported, sink: &mut Sink) -> Result<Count, Too
     Ok(count)
 }
 
+/// Writes what an archive would have of each cluster and day.
+fn archive(
+    export: &Export<'_>,
+    what: &Exported,
+    place: &Arc<dyn ArchiveStore>,
+    layout: ArchiveLayout,
+) -> Result<Count, ToolError> {
+    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (cluster, host) in export.hosts().map_err(JobError::from)? {
+        if what.cluster.as_ref().is_none_or(|wanted| *wanted == cluster) {
+            hosts.entry(cluster).or_default().push(host);
+        }
+    }
+    let mut samples = 0;
+    let mut found = BTreeSet::new();
+    for (cluster, hosts) in &hosts {
+        for day in export.days().into_iter().filter(|day| what.times.contains(&day.saturating_mul(DAY))) {
+            let names = ArchivePart { layout, cluster: cluster.clone(), partition: day, part: 0 };
+            let part = Part { store: export.store(), names };
+            let mut writer = Writer::new(Arc::clone(place), part.clone()).map_err(JobError::from)?;
+            for host in hosts {
+                export.rows(cluster, host, day, |metric, path, rows| {
+                    if !rows.is_empty() {
+                        found.insert((cluster.as_str(), host.as_str()));
+                    }
+                    writer.series((host, metric), path, rows)
+                })?;
+            }
+            let sidecar = writer.finish().map_err(JobError::from)?.sidecar;
+            if sidecar.rows > 0 {
+                publish(&**place, &part, &sidecar).map_err(JobError::from)?;
+                samples += sidecar.rows;
+            }
+        }
+    }
+    Ok(Count { offered: samples, written: samples, hosts: found.len() })
+}
+
 /// Where samples go.
 enum Sink {
     /// One after the other.
     Stream { out: Box<dyn Write>, file: Option<File>, is_csv: bool },
     /// Into a directory of checkpoints.
     Checkpoints { disk: Arc<dyn Disk>, root: PathBuf, is_text: bool },
+    /// Into an archive, day by day.
+    Archive(Arc<dyn ArchiveStore>),
 }
 
 impl Sink {
     fn open(what: &Exported, disk: &Arc<dyn Disk>) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", what.to.display()));
         let is_csv = match what.format {
-            ExportFormat::Bin | ExportFormat::Json => {
+            ExportFormat::Bin | ExportFormat::Json | ExportFormat::Parquet => {
                 disk.create_dir_all(&what.to).map_err(named)?;
                 if !disk.list(&what.to).map_err(named)?.is_empty() {
                     return Err(named(io::Error::other("the directory is not empty; name a new or an empty one")));
+                }
+                if what.format == ExportFormat::Parquet {
+                    return Ok(Self::Archive(Arc::new(LocalDirectory::new(Arc::clone(disk), &what.to))));
                 }
                 let is_text = what.format == ExportFormat::Json;
                 return Ok(Self::Checkpoints { disk: Arc::clone(disk), root: what.to.clone(), is_text });
@@ -147,6 +196,8 @@ impl Sink {
             Self::Checkpoints { disk, root, is_text } => {
                 checkpoints(&**disk, &directory(root, cluster, host)?, from, arrays, *is_text)
             }
+            // It is not written host by host.
+            Self::Archive(_) => Ok(0),
         }
     }
 
@@ -156,7 +207,7 @@ impl Sink {
                 out.flush()?;
                 file.as_ref().map_or(Ok(()), File::sync_all)
             }
-            Self::Checkpoints { .. } => Ok(()),
+            Self::Checkpoints { .. } | Self::Archive(_) => Ok(()),
         }
     }
 }

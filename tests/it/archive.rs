@@ -2,7 +2,7 @@
 //! answers from it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::clock;
@@ -235,6 +235,72 @@ fn days_that_a_kill_left_in_the_log_alone_are_archived_on_demand() {
     let told = Json::parse(&String::from_utf8_lossy(&output.stdout)).expect("the report is JSON");
     assert_eq!(told.get("archived_rows").and_then(Json::integer), Some(50));
     assert_eq!(ask(&site, "n1", &[]).map(|values| values.len()), Ok(50));
+}
+
+/// The values of an export as CSV, by cluster, host and component.
+fn exported(site: &Site) -> BTreeMap<(String, String, String), Vec<u64>> {
+    let arguments = ["export", "--format", "csv", "--to", "-", "--config", "config.json"];
+    let output = site.command(&arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut found: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let key = (fields[0].to_owned(), fields[1].to_owned(), fields[3].to_owned());
+        let value: f64 = fields[6].parse().expect("a value");
+        found.entry(key).or_default().push(value.to_bits());
+    }
+    found
+}
+
+#[test]
+fn an_export_has_the_days_that_are_in_the_archive_alone() {
+    let site = Site::empty();
+    fill(&site, "archive", &[], &[]);
+    let before = exported(&site);
+    assert_eq!(before.values().map(Vec::len).sum::<usize>(), samples().len() + 1);
+    assert!(archive(&site, &[]).status.success());
+    assert_eq!(exported(&site), before);
+    let file = "archive/cluster=alpha/date=2023-11-15/part-0-0.parquet";
+    std::fs::remove_file(site.path().join(file)).expect("the file is there");
+    let output = site.command(&["export", "--format", "csv", "--to", "-", "--config", "config.json"]).output();
+    let output = output.expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("part-0-0.parquet"));
+}
+
+/// All files below a directory whose names end so, by their names below it.
+fn files(root: &Path, end: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(root).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let name = PathBuf::from(entry.file_name().expect("a name"));
+        if entry.is_dir() {
+            found.extend(files(&entry, end).into_iter().map(|(below, content)| (name.join(below), content)));
+        } else if entry.to_string_lossy().ends_with(end) {
+            found.insert(name, std::fs::read(entry).expect("a file"));
+        }
+    }
+    found
+}
+
+#[test]
+fn an_export_as_parquet_has_the_files_that_the_archive_has() {
+    let site = Site::empty();
+    fill(&site, "archive", &[], &[]);
+    let export = |to: &str| {
+        let arguments = ["export", "--format", "parquet", "--to", to, "--before", "2023-11-17"];
+        let (code, said) = tool_on(&site, &[&arguments[..], &["--config", "config.json"]].concat(), &[]);
+        assert!(code == Some(0) && said.contains(&format!("{} samples of 4 hosts", samples().len())), "{said}");
+        files(&site.path().join(to), "")
+    };
+    let hot = export("hot");
+    assert!(archive(&site, &[]).status.success());
+    let archived = files(&site.path().join("archive"), ".parquet");
+    let cold = export("cold");
+    for exported in [&hot, &cold] {
+        let parquet = |name: &PathBuf| name.extension().is_some_and(|extension| extension == "parquet");
+        let exported: BTreeMap<_, _> = exported.iter().filter(|(name, _)| parquet(name)).collect();
+        assert!(exported.into_iter().eq(&archived) && archived.len() == 4);
+    }
 }
 
 /// Runs a tool on the store of a site; exit code, and what it printed.

@@ -199,7 +199,7 @@ impl Look<'_> {
     }
 }
 
-fn piece_of(stretch: Stretch) -> Piece<'static> {
+pub(super) fn piece_of(stretch: Stretch) -> Piece<'static> {
     let Stretch { run: Run { start, frequency }, first_slot, values } = stretch;
     Piece { start, frequency, first_slot, values: Values::F64(values.into()) }
 }

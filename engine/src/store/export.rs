@@ -1,22 +1,28 @@
 //! Giving out what a store holds: the values of one host and one day at a time, all layers put together.
 //!
-//! Everything is moved into snapshots first, so a day is in the files of two partitions. What was archived and has left
-//! the hot tier is not given out: its Parquet files are.
+//! Everything is moved into snapshots first, so a day is in the files of two partitions. What has left the hot tier comes
+//! out of the archive.
 
+use super::cold::piece_of;
 use super::gather::{Captured, Gathered, metrics_of};
 use super::layers::{Layers, PARTITION};
 use super::{JobError, Store};
-use crate::format::manifest::Free;
+use crate::archive::{ArchiveError, Reader, Row, join_path};
+use crate::format::StoreId;
+use crate::format::manifest::{Archived, Free};
+use crate::model::Lsn;
 use crate::slot::Run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// An export that is under way: what the store had when it began.
 #[derive(Debug)]
-pub struct Export {
+pub struct Export<'s> {
+    store: StoreId,
     layers: Arc<Layers>,
+    archive: Option<&'s Reader>,
 }
 
 /// Values of one series on one grid.
@@ -47,22 +53,39 @@ impl ExportArray {
 impl Store {
     /// Begins an export. The store takes no more writes, moves all rows into snapshots, and is to be closed when the
     /// export has ended, whichever way.
-    pub fn begin_export(&self) -> Result<Export, JobError> {
+    pub fn begin_export(&self) -> Result<Export<'_>, JobError> {
         self.settle()?;
-        Ok(Export { layers: self.layers() })
+        Ok(Export { store: self.manifest.lock().store, layers: self.layers(), archive: self.cold.as_ref() })
     }
 }
 
-impl Export {
-    /// Cluster and name of the hosts, in order.
-    pub fn hosts(&self) -> BTreeSet<(String, String)> {
+impl Export<'_> {
+    /// The store that it is of.
+    pub fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// The archived parts that have something, oldest first.
+    fn parts(&self) -> impl Iterator<Item = (&Reader, &Archived)> {
+        let parts = self.layers.archived.iter().filter(|part| part.rows > 0);
+        self.archive.into_iter().flat_map(move |reader| parts.clone().map(move |part| (reader, part)))
+    }
+
+    /// Cluster and name of the hosts, in order. An archived part whose manifest cannot be read is an error.
+    pub fn hosts(&self) -> Result<BTreeSet<(String, String)>, ArchiveError> {
         let hosts = self.layers.snapshots.iter().flat_map(|loaded| loaded.file.hosts());
-        hosts.map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned())).collect()
+        let mut hosts: BTreeSet<_> = hosts.map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned())).collect();
+        for (reader, part) in self.parts() {
+            let of_part = reader.hosts(&part.names, part.sidecar)?;
+            hosts.extend(of_part.into_iter().map(|host| (part.names.cluster.clone(), host)));
+        }
+        Ok(hosts)
     }
 
     /// The UTC days, counted from 1970-01-01, that may have values.
     pub fn days(&self) -> BTreeSet<i64> {
-        let partitions = self.layers.snapshots.iter().map(|loaded| loaded.live.partition);
+        let hot = self.layers.snapshots.iter().map(|loaded| loaded.live.partition);
+        let partitions = hot.chain(self.parts().map(|(_, part)| part.names.partition));
         // The middle of the last slot of a day may lie in the next one.
         partitions.flat_map(|day| [day, day.saturating_add(1)]).collect()
     }
@@ -70,35 +93,116 @@ impl Export {
     /// The values of a host whose instants lie in a day: by metric, component and its part, then by time. What stands
     /// on one grid is one array, with holes where it has gaps.
     pub fn day(&self, cluster: &str, host: &str, day: i64) -> Result<Vec<ExportArray>, JobError> {
-        let times = day.saturating_mul(PARTITION)..day.saturating_add(1).saturating_mul(PARTITION);
-        let is_near = |partition: i64| (day - 1..=day).contains(&partition);
+        let times = times_of(day);
+        let mut arrays = Vec::new();
+        self.each_metric((cluster, host), &times, day - 1..=day, |metric, gathered| {
+            for series in gathered {
+                add_arrays(metric, series, &times, &mut arrays);
+            }
+            Ok(())
+        })?;
+        Ok(arrays)
+    }
+
+    /// The rows of a host whose slots begin in a day, as the archive has them and in its order: metric, component and its
+    /// part, and the rows of each.
+    pub fn rows(
+        &self,
+        cluster: &str,
+        host: &str,
+        day: i64,
+        mut take: impl FnMut(&str, (&str, &str), &[Row]) -> Result<(), ArchiveError>,
+    ) -> Result<(), JobError> {
+        let times = times_of(day);
+        self.each_metric((cluster, host), &times, day..=day, |metric, gathered| {
+            gathered.sort_by_cached_key(|series| join_path(&series.component, &series.subcomponent));
+            for series in gathered {
+                let ((component, subcomponent), runs) = series.slots();
+                let of_run = |(run, values): (Run, Vec<f64>)| {
+                    let row = move |(slot, value)| Row { timestamp: run.end_after(slot), run, value };
+                    (0..).zip(values).map(row)
+                };
+                let is_wanted = |row: &Row| !row.value.is_nan() && times.contains(&row.timestamp);
+                let mut rows: Vec<Row> = runs.into_iter().flat_map(of_run).filter(is_wanted).collect();
+                rows.sort_by_key(|row| (row.timestamp, row.run));
+                take(metric, (&component, &subcomponent), &rows)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Everything of a host that partitions have at some times, one metric after the other, all layers put together.
+    fn each_metric(
+        &self,
+        (cluster, host): (&str, &str),
+        times: &Range<i64>,
+        partitions: RangeInclusive<i64>,
+        mut each: impl FnMut(&str, &mut Vec<Gathered<'_>>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        let is_near = |partition: i64| partitions.contains(&partition);
         let snapshots = self.layers.snapshots.iter().filter(|loaded| is_near(loaded.live.partition));
         let near = Layers { snapshots: snapshots.cloned().collect(), ..Layers::default() };
+        let of_cluster = |(_, part): &(&Reader, &Archived)| part.names.cluster == cluster;
+        let parts: Vec<(&Reader, &Archived)> =
+            self.parts().filter(|(_, part)| is_near(part.names.partition)).filter(of_cluster).collect();
         let mut metrics = BTreeSet::new();
         for loaded in &near.snapshots {
             let names = metrics_of(&loaded.file, cluster, host);
             metrics.extend(names.map_err(|source| JobError::Read { path: loaded.path.clone(), source })?);
         }
+        for (reader, part) in &parts {
+            metrics.extend(reader.metrics(&part.names, part.sidecar, host)?);
+        }
         // Which runs a free took is told by all their slots.
         let concerns = |free: &Free| free.to > times.start - PARTITION;
         let is_freed = self.layers.frees_of(cluster, host).iter().any(concerns);
         let layers = if is_freed { Arc::clone(&self.layers) } else { Arc::new(near) };
-        let mut arrays = Vec::new();
         for metric in metrics {
             let captured = Captured::of_layers((cluster, host), &metric, &layers);
-            let gathered = captured.gather(&times);
-            let gathered =
+            let gathered = captured.gather(times);
+            let mut gathered =
                 gathered.map_err(|error| JobError::Read { path: error.path.into(), source: error.source })?;
-            for series in &gathered {
-                add_arrays(&metric, series, &times, &mut arrays);
-            }
+            put_under(&mut gathered, &parts, host, &metric)?;
+            each(&metric, &mut gathered)?;
             if let Some(path) = captured.poisoned() {
                 let source = io::Error::other("a page cannot be read");
                 return Err(JobError::Io { op: "read", path: path.to_owned(), source });
             }
         }
-        Ok(arrays)
+        Ok(())
     }
+}
+
+fn times_of(day: i64) -> Range<i64> {
+    day.saturating_mul(PARTITION)..day.saturating_add(1).saturating_mul(PARTITION)
+}
+
+/// Puts what parts have of a metric of a host under what the hot tier has; series are in order then.
+fn put_under(
+    gathered: &mut Vec<Gathered<'_>>,
+    parts: &[(&Reader, &Archived)],
+    host: &str,
+    metric: &str,
+) -> Result<(), ArchiveError> {
+    // The younger part is right: each comes under those before it.
+    for (reader, part) in parts.iter().rev() {
+        for series in reader.rows(&part.names, part.sidecar, host, metric)? {
+            let pieces = series.stretches.into_iter().map(|stretch| (Lsn(0), piece_of(stretch)));
+            let name = (&series.component, &series.subcomponent);
+            match gathered.iter_mut().find(|known| (&known.component, &known.subcomponent) == name) {
+                Some(known) => drop(known.pieces.splice(0..0, pieces)),
+                None => gathered.push(Gathered {
+                    component: series.component,
+                    subcomponent: series.subcomponent,
+                    pieces: pieces.collect(),
+                }),
+            }
+        }
+    }
+    if !parts.is_empty() {
+        gathered.sort_by(|a, b| (&a.component, &a.subcomponent).cmp(&(&b.component, &b.subcomponent)));
+    }
+    Ok(())
 }
 
 /// Adds what a series has at some times.
