@@ -192,7 +192,7 @@ pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), Serve
 }
 
 /// `kymo import`.
-pub fn import(from: &Path, config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
+pub fn import(from: &[PathBuf], config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
     let loaded = config::load(config)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");

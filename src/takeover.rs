@@ -23,29 +23,38 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-/// The directory to import into a new store: what the configuration names, if there are any checkpoints.
-pub(crate) fn wanted(config: &Config, disk: &dyn Disk) -> Result<Option<PathBuf>, ServeError> {
-    let Some(from) = &config.checkpoints_directory else { return Ok(None) };
-    match import::has_files(disk, from) {
-        Ok(has_files) => Ok(has_files.then(|| from.clone())),
-        Err(ImportError::List { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ServeError::Import {
-            what: format!("{error}: make the checkpoints readable, or remove 'checkpoints.directory'"),
-        }),
+/// The directories to import into a new store: those of checkpoints and of the archive that the configuration names, if
+/// there is anything in them.
+pub(crate) fn wanted(config: &Config, disk: &dyn Disk) -> Result<Option<Vec<PathBuf>>, ServeError> {
+    // With the mode "delete" nothing was archived, and what was would be dropped again.
+    let archive = config.archive.location.as_ref().filter(|place| config.archive.is_fed && !place.contains("://"));
+    let mut directories = Vec::new();
+    for from in config.checkpoints_directory.iter().cloned().chain(archive.map(PathBuf::from)) {
+        match import::has_files(disk, std::slice::from_ref(&from)) {
+            Ok(has_files) => directories.extend(has_files.then_some(from)),
+            Err(ImportError::List { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let to_do = "make it readable, or remove 'checkpoints.directory' or 'cleanup.directory'";
+                return Err(ServeError::Import { what: format!("{error}: {to_do}") });
+            }
+        }
     }
+    Ok((!directories.is_empty()).then_some(directories))
 }
 
 /// Imports a directory while the listener answers, then closes the store. Gives the listener back, or `None` where
 /// `stop` came first: then nothing has happened.
 pub(crate) async fn take_over(
     config: &Config,
-    (store, disk, from): (Arc<Store>, Arc<dyn Disk>, PathBuf),
+    (store, disk, from): (Arc<Store>, Arc<dyn Disk>, Vec<PathBuf>),
     (listener, clock): (TcpListener, Clock),
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Option<TcpListener>, ServeError> {
-    warn!(from = %from.display(), "the store is new: importing the checkpoints of cc-metric-store");
+    let shown: Vec<String> = from.iter().map(|from| from.display().to_string()).collect();
+    let shown = shown.join(" and ");
+    warn!(from = %shown, "the store is new: importing the checkpoints of cc-metric-store");
     let (listener, of_import) = twice(listener).map_err(ServeError::io("share the listener"))?;
-    let engine = Arc::new(Importing { from: from.clone(), progress: Mutex::default(), stops: AtomicBool::new(false) });
+    let engine = Arc::new(Importing { from: shown, progress: Mutex::default(), stops: AtomicBool::new(false) });
     let server = Server::new(State { engine: Arc::clone(&engine) as Arc<dyn Engine>, clock }, http_settings(config))?;
     let (done, is_done) = oneshot::channel::<()>();
     let told = Arc::clone(&engine);
@@ -103,7 +112,7 @@ fn tell(report: &ImportReport, directory: &Path) {
 /// What stands behind the HTTP face while the store is not there yet.
 #[derive(Debug)]
 struct Importing {
-    from: PathBuf,
+    from: String,
     progress: Mutex<ImportProgress>,
     stops: AtomicBool,
 }
@@ -125,7 +134,10 @@ impl Importing {
     fn reason(&self) -> String {
         let ImportProgress { hosts, hosts_total, bytes, bytes_total, .. } = self.progress();
         let percent = (bytes.saturating_mul(100)).checked_div(bytes_total).unwrap_or(0);
-        let from = self.from.display();
+        let from = &self.from;
+        if self.progress().pass == 0 && bytes_total > 0 {
+            return format!("importing the checkpoints in {from}: archives, {percent} % of their bytes");
+        }
         format!("importing the checkpoints in {from}: {hosts} of {hosts_total} hosts, {percent} % of their bytes")
     }
 

@@ -20,7 +20,7 @@ mod segment;
 mod senders;
 mod snapshot;
 
-pub use ccms::{ccms_bin, ccms_bin_repaired, ccms_json, ccms_wal, ccms_wal_repaired};
+pub use ccms::{ccms_bin, ccms_bin_repaired, ccms_json, ccms_parquet, ccms_wal, ccms_wal_repaired};
 pub use config::config;
 pub use decode::decode;
 pub use engine_ops::engine_ops;
@@ -35,7 +35,7 @@ pub use snapshot::{snapshot, snapshot_repaired};
 pub type Target = fn(&[u8]);
 
 /// All targets that must hold, by name. [`canary`] is none of them.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("decode", decode),
     ("segment", segment),
     ("segment_repaired", segment_repaired),
@@ -53,6 +53,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("ccms_bin", ccms_bin),
     ("ccms_bin_repaired", ccms_bin_repaired),
     ("ccms_json", ccms_json),
+    ("ccms_parquet", ccms_parquet),
 ];
 
 /// Fails on purpose: shows that a failing target is seen as one, wherever targets are run.

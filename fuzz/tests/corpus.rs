@@ -48,6 +48,7 @@ fn made(target: &str) -> Vec<(String, Vec<u8>)> {
         "ccms_wal" | "ccms_wal_repaired" => logs(),
         "ccms_bin" | "ccms_bin_repaired" => binaries(),
         "ccms_json" => vec![named("recorded", recording("checkpoints/json/alpha/c1/1699999440.json"))],
+        "ccms_parquet" => vec![named("recorded", recording("archive/json/beta.parquet"))],
         _ => panic!("{target} is no target"),
     }
 }
@@ -267,6 +268,7 @@ targets! {
     arrays_of_a_predecessors_snapshot_stand_in_it ccms_bin,
     a_whole_snapshot_of_the_predecessor_is_read_exactly ccms_bin_repaired,
     what_is_read_of_a_predecessors_text_is_written_and_read_again ccms_json,
+    rows_of_a_predecessors_archive_are_rows_whatever_its_bytes ccms_parquet,
 }
 
 #[test]

@@ -84,10 +84,10 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
-    /// Bring the predecessor's checkpoints into a store.
+    /// Bring the predecessor's checkpoints and archives into a store.
     Import {
-        /// Their directory.
-        from: PathBuf,
+        /// Their directories.
+        from: Vec<PathBuf>,
         /// The configuration that was named.
         config: Option<PathBuf>,
         /// Whether to print JSON.
@@ -283,12 +283,13 @@ enum Sub {
         #[arg(long)]
         json: bool,
     },
-    /// Bring checkpoints of cc-metric-store into the store of a configuration; the server must not run
+    /// Bring checkpoints and Parquet archives of cc-metric-store into the store of a configuration; the server must not
+    /// run
     #[command(after_help = EXIT_CODES)]
     Import {
-        /// The directory: `checkpoints.directory` of cc-metric-store
-        #[arg(long, value_name = "DIR")]
-        from: PathBuf,
+        /// A directory: `checkpoints.directory` or `cleanup.directory` of cc-metric-store; may be given more than once
+        #[arg(long, value_name = "DIR", required = true)]
+        from: Vec<PathBuf>,
         /// The configuration of the store; default ./config.json if that exists
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,

@@ -9,11 +9,11 @@ use kymo_engine::env::{Env, System};
 use kymo_engine::import::{self, ImportProgress, ImportReport};
 use kymo_engine::store::Store;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Imports a checkpoint directory of the predecessor into the store of a configuration.
-pub fn import(from: &Path, config: &Config, as_json: bool) -> Result<(), ToolError> {
+/// Imports directories of the predecessor, of checkpoints or of its archive, into the store of a configuration.
+pub fn import(from: &[PathBuf], config: &Config, as_json: bool) -> Result<(), ToolError> {
     let env: Arc<dyn Env> = Arc::new(System::default());
     let disk = serve::open_disk(config)?;
     // Before a store is made, or an existing one is touched.
@@ -34,8 +34,11 @@ pub fn import(from: &Path, config: &Config, as_json: bool) -> Result<(), ToolErr
     unless_closed(printed.and_then(|()| out.flush()))?;
     match report.damaged_files {
         0 => Ok(()),
-        1 => Err(ToolError::Damage(format!("1 file of {}", from.display()))),
-        count => Err(ToolError::Damage(format!("{count} files of {}", from.display()))),
+        count => {
+            let from: Vec<String> = from.iter().map(|from| from.display().to_string()).collect();
+            let files = if count == 1 { "file" } else { "files" };
+            Err(ToolError::Damage(format!("{count} {files} of {}", from.join(" and "))))
+        }
     }
 }
 
@@ -52,7 +55,11 @@ impl Bar {
             let template = "{prefix} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
             bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        bar.set_prefix(format!("pass {}: {} of {} hosts", progress.pass, progress.hosts, progress.hosts_total));
+        bar.set_length(progress.bytes_total);
+        bar.set_prefix(match progress.pass {
+            0 => "archives".to_owned(),
+            pass => format!("pass {pass}: {} of {} hosts", progress.hosts, progress.hosts_total),
+        });
         bar.set_position(progress.bytes);
     }
 

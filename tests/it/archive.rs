@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::clock;
 use crate::json::Json;
 use crate::server::{Site, recorded_config};
+use crate::tools::overwrite;
 
 /// A UTC midnight, 2023-11-15, and the interval of `cpu_load`.
 const MIDNIGHT: i64 = 1_700_006_400;
@@ -332,14 +333,14 @@ fn verify_looks_at_every_byte_of_the_archive() {
             damages.push(flipped);
         }
         for damaged in damages {
-            std::fs::write(&path, damaged).expect("the file is written");
+            overwrite(&path, &damaged);
             let (code, said) = verify();
             let is_named = said.lines().any(|line| line.starts_with("DAMAGED") && line.contains(name));
             assert!(code == Some(4) && is_named && said.contains("1 damaged"), "{name}: {said}");
         }
         std::fs::remove_file(&path).expect("the file is removed");
         assert_eq!(verify().0, Some(4), "{name} is missing");
-        std::fs::write(&path, bytes).expect("the file is written");
+        overwrite(&path, &bytes);
         assert_eq!(verify().0, Some(0));
     }
 }

@@ -1,5 +1,5 @@
-//! Taking over from cc-metric-store: what its recorded checkpoints hold is served, at the right time, also what is left of
-//! damaged ones; what differs from what it served itself stands in `docs/compatibility.md`.
+//! Taking over from cc-metric-store: what its recorded checkpoints and archives hold is served, at the right time, also
+//! what is left of damaged ones; what differs from what it served itself stands in `docs/compatibility.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use crate::clock::{self, PATIENCE};
 use crate::http::Client;
 use crate::json::Json;
 use crate::server::{RECORDINGS, Server, Site, recorded_config};
+use crate::tools::overwrite;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
 const HEADING: &str = "## Recorded checkpoints that are served differently";
@@ -39,6 +40,28 @@ fn site_with(config: &str, checkpoints: &Path) -> Site {
     let section = store.get_mut("checkpoints").expect("a section");
     section.set("directory", checkpoints.display().to_string().as_str().into());
     let site = Site::empty();
+    site.configure(config, &[]);
+    site
+}
+
+/// Puts the recorded archives of a scenario below a site, as the predecessor lays them out; where they are.
+fn archives(site: &Site, name: &str) -> PathBuf {
+    let root = site.path().join("old");
+    for cluster in ["alpha", "beta"] {
+        let from = Path::new(RECORDINGS).join("archive").join(name).join(format!("{cluster}.parquet"));
+        fs::create_dir_all(root.join(cluster)).expect("a directory");
+        fs::copy(from, root.join(cluster).join("1700001300.parquet")).expect("a file is copied");
+    }
+    root
+}
+
+/// A site whose configuration has a recorded archive where it is to archive to, and no checkpoints.
+fn site_with_archive(config: &str, name: &str) -> Site {
+    let mut config = recorded_config(config);
+    let site = Site::empty();
+    let old = archives(&site, name).display().to_string();
+    let store = config.get_mut("metric-store").expect("a section");
+    store.get_mut("cleanup").expect("a section").set("directory", old.as_str().into());
     site.configure(config, &[]);
     site
 }
@@ -108,15 +131,21 @@ fn recorded_checkpoints_are_served_at_the_right_time_or_as_documented() {
     let mut report = String::new();
     for scenario in entries("scenarios") {
         let name = text(scenario, "scenario");
-        let loads = name.starts_with("ckpt-load") || name.starts_with("damaged");
+        let loads = ["ckpt-load", "damaged", "archive"].iter().any(|kind| name.starts_with(kind));
         if !loads {
             continue;
         }
         let from_log = text(scenario, "checkpoints").contains("wal-");
-        let site = site_with(text(scenario, "config"), &Path::new(RECORDINGS).join(text(scenario, "checkpoints")));
+        let archived = name.strip_prefix("archive-");
+        let site = match archived {
+            Some(archived) => site_with_archive(text(scenario, "config"), archived),
+            None => site_with(text(scenario, "config"), &Path::new(RECORDINGS).join(text(scenario, "checkpoints"))),
+        };
         let server = site.serve();
         let mut client = server.client();
-        let cases = entries("cases").iter().filter(|case| text(case, "scenario") == name);
+        // The predecessor cannot load an archive: there is what it served of the checkpoints that became one.
+        let served = archived.map_or_else(|| name.to_owned(), |archived| format!("ckpt-load-{archived}"));
+        let cases = entries("cases").iter().filter(|case| text(case, "scenario") == served);
         let mut cases: Vec<&Json> = cases.collect();
         let is_refused = cases.is_empty();
         if is_refused {
@@ -125,7 +154,10 @@ fn recorded_checkpoints_are_served_at_the_right_time_or_as_documented() {
         }
         for case in cases {
             let id = if is_refused { name } else { text(case, "id") };
+            let id = &*archived.map_or_else(|| id.to_owned(), |_| format!("{name} {id}"));
             match text(case, "kind") {
+                // What comes behind it is not of the archive alone.
+                "write" if archived.is_some() => break,
                 "write" => {
                     let body = recording(text(case, "body"));
                     assert_eq!(client.post(text(case, "path"), body.as_bytes()).expect("an answer").status, 200);
@@ -367,5 +399,106 @@ fn a_directory_that_is_not_there_and_a_store_in_use_are_refused() {
     let server: Server = site.serve();
     let output = import(&site, &checkpoints("wal"), &[]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    server.stop();
+}
+
+/// Rows of a CSV, in order: cluster, host, metric, level, time, value.
+type Rows = Vec<(String, String, String, String, i64, f64)>;
+
+fn rows_of(csv: &str, row: impl Fn(&[&str]) -> (usize, String)) -> Rows {
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let (time, level) = row(&fields);
+        let [cluster, host, metric] = [0, 1, 2].map(|at| fields[at].to_owned());
+        let value = fields[fields.len() - 1].parse().expect("a value");
+        (cluster, host, metric, level, fields[time].parse().expect("a time"), value)
+    };
+    let mut rows: Rows = csv.trim_end().lines().skip(1).map(of).collect();
+    rows.sort_by(|a, b| (&a.0, &a.1, &a.2, &a.3, a.4).cmp(&(&b.0, &b.1, &b.2, &b.3, b.4)));
+    rows
+}
+
+#[test]
+fn every_row_of_a_recorded_archive_is_there_with_its_time_and_bits() {
+    for name in ["wal", "json"] {
+        let site = Site::new(&[]);
+        let output = import(&site, &archives(&site, name), &["--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let report = document(&output);
+        let number = |key| report.get(key).and_then(Json::integer);
+        assert_eq!((number("files"), number("hosts"), number("samples")), (Some(2), Some(3), Some(359)));
+        let arguments = ["export", "--format", "csv", "--to", "-", "--config", "config.json"];
+        let exported = site.command(&arguments).output().expect("the program runs");
+        let exported = String::from_utf8(exported.stdout).expect("text");
+        // A component `0` is the node: what it had of the same slot gives way to that.
+        let found = rows_of(&exported, |fields| (5, fields[3].to_owned()));
+        let mut recorded = Rows::new();
+        for cluster in ["alpha", "beta"] {
+            recorded.extend(rows_of(&recording(&format!("archive/{name}/{cluster}.csv")), |fields| {
+                let (scope, id) = (fields[3], fields[4]);
+                let level = if scope == "node" { String::new() } else { format!("{scope}{id}") };
+                (5, level)
+            }));
+        }
+        assert_eq!(found, recorded, "{name}");
+    }
+}
+
+/// Checkpoints and archives at once: a value that both have is the same one, and damage to either is named.
+#[test]
+fn checkpoints_and_archives_are_imported_together_and_a_damaged_archive_is_named() {
+    let site = Site::new(&[]);
+    let old = archives(&site, "wal");
+    let from = old.display().to_string();
+    let both = ["--from", from.as_str(), "--json"];
+    let report = document(&import(&site, &checkpoints("two"), &both));
+    let number = |report: &Json, key| report.get(key).and_then(Json::integer);
+    assert_eq!((number(&report, "files"), number(&report, "hosts")), (Some(6), Some(3)));
+    assert_eq!((number(&report, "damaged_files"), number(&report, "samples_known")), (Some(0), Some(321)));
+    // The 369 of the checkpoints, and 40 of the archive that have lost what they are a part of.
+    assert_eq!(number(&report, "samples"), Some(409));
+    assert!(!site.data().join("snapshots/import.tmp").exists());
+
+    let file = old.join("alpha/1700001300.parquet");
+    let bytes = fs::read(&file).expect("the file is there");
+    for (damage, says) in [
+        (bytes[..bytes.len() / 2].to_vec(), "offset 0: 2766 bytes passed over: the file ends within a record"),
+        (bytes[..0].to_vec(), "offset 0: the file does not begin as its kind does"),
+        (
+            {
+                let mut flipped = bytes.clone();
+                flipped[700] ^= 0x20;
+                flipped
+            },
+            "1700001300.parquet: offset 689: 1796 bytes passed over: the checksum of a record does not match",
+        ),
+    ] {
+        overwrite(&file, &damage);
+        let site = Site::new(&[]);
+        let output = import(&site, &old, &[]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(4) && said.contains(says), "{said}");
+        assert!(
+            said.contains("of 1 hosts") || said.contains("of 2 hosts"),
+            "the other host and file are there: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_new_store_takes_over_checkpoints_and_the_archive_once() {
+    let mut config = recorded_config("config.json");
+    let site = Site::empty();
+    let old = archives(&site, "wal").display().to_string();
+    let store = config.get_mut("metric-store").expect("a section");
+    store.get_mut("cleanup").expect("a section").set("directory", old.as_str().into());
+    let from = checkpoints("two").display().to_string();
+    store.get_mut("checkpoints").expect("a section").set("directory", from.as_str().into());
+    site.configure(config, &[]);
+    let server = site.serve();
+    assert!(server.said().contains("imported 409 samples of 3 hosts from 6 files"), "{}", server.said());
+    server.stop();
+    let server = site.serve();
+    assert!(!server.said().contains("importing"), "{}", server.said());
     server.stop();
 }

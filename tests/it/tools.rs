@@ -106,9 +106,9 @@ fn name(path: &Path) -> &str {
 }
 
 #[expect(clippy::disallowed_methods, reason = "damage need not be durable")]
-fn overwrite(path: &Path, bytes: &[u8]) {
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
     // A new file: the old one may be shared with a backup.
-    fs::remove_file(path).expect("the file is there");
+    drop(fs::remove_file(path));
     fs::write(path, bytes).expect("the file can be written");
 }
 

@@ -1,5 +1,5 @@
 //! What stands where below a checkpoint directory of the predecessor: `<cluster>/<host>/<from>.bin`, `.json` and
-//! `current.wal`.
+//! `current.wal`; and below its archive: `<cluster>/<time>.parquet`.
 
 use crate::disk::Disk;
 use std::collections::BTreeMap;
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct Contents {
     /// By cluster and host.
     pub hosts: BTreeMap<(String, String), Vec<File>>,
+    /// Archives, by the time in their names.
+    pub archives: Vec<ArchiveFile>,
     /// What is there and not read, and why.
     pub others: Vec<(PathBuf, Other)>,
 }
@@ -24,6 +26,17 @@ pub struct File {
     pub kind: Kind,
     /// The number in its name, unix seconds; `None` where that is none.
     pub time: Option<i64>,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// An archive of a cluster: the time at which it was written, and the file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArchiveFile {
+    /// Unix seconds, from its name; what is in it is older.
+    pub time: i64,
+    /// Where it is.
+    pub path: PathBuf,
     /// Its length in bytes.
     pub len: u64,
 }
@@ -49,8 +62,8 @@ pub enum Other {
     /// A snapshot that was never finished.
     #[error("left over by an interrupted write; what was to be in it is in current.wal")]
     Temporary,
-    /// An archive.
-    #[error("a Parquet archive: checkpoints alone are imported")]
+    /// A Parquet file that is not where an archive would be, or not named so.
+    #[error("not named as cc-metric-store names an archive: <cluster>/<number>.parquet")]
     Archive,
     /// A checkpoint of before 1.5.
     #[error("an Avro checkpoint of before version 1.5, which no version 1.5 reads either")]
@@ -69,9 +82,27 @@ pub enum Other {
     Name,
 }
 
-/// Lists a directory.
-pub fn read(disk: &dyn Disk, root: &Path) -> Result<Contents, (PathBuf, io::Error)> {
+impl Contents {
+    /// Whether there is something to read.
+    pub fn has_files(&self) -> bool {
+        !self.archives.is_empty() || self.hosts.values().any(|files| !files.is_empty())
+    }
+}
+
+/// Lists some directories as if they were one.
+pub fn read(disk: &dyn Disk, roots: &[PathBuf]) -> Result<Contents, (PathBuf, io::Error)> {
     let mut contents = Contents::default();
+    for root in roots {
+        read_into(disk, root, &mut contents)?;
+    }
+    contents.archives.sort();
+    for files in contents.hosts.values_mut() {
+        files.sort_by_key(|file| (file.kind == Kind::Wal, file.time, file.kind));
+    }
+    Ok(contents)
+}
+
+fn read_into(disk: &dyn Disk, root: &Path, contents: &mut Contents) -> Result<(), (PathBuf, io::Error)> {
     let list = |path: &Path| disk.list(path).map_err(|error| (path.to_owned(), error));
     for cluster in list(root)? {
         let path = root.join(&cluster.name);
@@ -87,18 +118,20 @@ pub fn read(disk: &dyn Disk, root: &Path) -> Result<Contents, (PathBuf, io::Erro
             let path = path.join(&host.name);
             if host.is_dir && !is_text(&host.name) {
                 contents.others.push((path, Other::Name));
+            } else if let Some(time) = archive_time(&host.name).filter(|_| !host.is_dir) {
+                contents.archives.push(ArchiveFile { time, path, len: host.len });
             } else if host.is_dir {
-                let files = files(disk, &path, &mut contents).map_err(|error| (path, error))?;
-                contents.hosts.insert((cluster.name.clone(), host.name), files);
+                let files = files(disk, &path, contents).map_err(|error| (path, error))?;
+                contents.hosts.entry((cluster.name.clone(), host.name)).or_default().extend(files);
             } else {
                 contents.others.push((path, other(&host.name)));
             }
         }
     }
-    Ok(contents)
+    Ok(())
 }
 
-/// The files of a host: snapshots by their time, then the log.
+/// The files of a host.
 fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> io::Result<Vec<File>> {
     let mut files = Vec::new();
     for entry in disk.list(directory)? {
@@ -115,8 +148,12 @@ fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> io::Resu
             }
         }
     }
-    files.sort_by_key(|file| (file.kind == Kind::Wal, file.time, file.kind));
     Ok(files)
+}
+
+/// The number in the name of an archive.
+fn archive_time(name: &str) -> Option<i64> {
+    name.strip_suffix(".parquet")?.parse().ok()
 }
 
 /// What a name says, and the number in it.

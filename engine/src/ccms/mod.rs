@@ -10,6 +10,7 @@
 pub mod bin;
 pub mod directory;
 pub mod json;
+pub mod parquet;
 #[cfg(test)]
 mod tests;
 pub mod wal;
@@ -39,7 +40,6 @@ pub struct Array<'a> {
     pub values: Values<'a>,
 }
 
-/// Some values; NaN is missing.
 /// A name: a part of a file, or text that arrays have in common. It is never copied for an array.
 #[derive(Clone, Debug)]
 pub enum Name<'a> {
@@ -72,6 +72,7 @@ impl PartialEq for Name<'_> {
     }
 }
 
+/// Some values; NaN is missing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values<'a> {
     /// Little-endian binary32 numbers, as they stand in a file.
@@ -156,6 +157,15 @@ pub enum Reason {
     /// The text is not the JSON of a snapshot.
     #[error("the text is not the JSON of a snapshot")]
     Json,
+    /// A Parquet file that is not the predecessor's archive.
+    #[error("the columns are not those of an archive of cc-metric-store")]
+    Columns,
+    /// A page that does not hold what it says.
+    #[error("a page does not hold what its header says")]
+    Page,
+    /// A page of a form that no version of the predecessor writes.
+    #[error("a page has a compression or encoding that is not read")]
+    Encoding,
     /// More of the file is damaged than it pays to search through.
     #[error("too much of the file is damaged to search it further")]
     Hopeless,
@@ -203,7 +213,7 @@ fn name(bytes: &[u8]) -> Option<&str> {
 }
 
 /// An interval that an array can have, if it does not run out of time.
-fn interval(start: i64, frequency: i64, count: usize) -> Option<u32> {
+pub(crate) fn interval(start: i64, frequency: i64, count: usize) -> Option<u32> {
     let frequency = u32::try_from(frequency).ok().filter(|&frequency| frequency > 0)?;
     let span = i64::try_from(count).ok()?.checked_add(1)?.checked_mul(frequency.into())?;
     start.checked_add(span)?;

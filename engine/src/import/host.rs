@@ -14,6 +14,8 @@ const NODE: &str = "0";
 
 /// The files of a host, mapped.
 pub(super) struct Reading<'f> {
+    /// What archives have of it: less than files of its own.
+    archived: Vec<&'f [u8]>,
     files: Vec<(&'f File, Region)>,
     /// Those that the system does not give.
     pub(super) failed: Vec<Damaged>,
@@ -32,8 +34,8 @@ pub(super) struct Parsed<'a> {
 type Name<'a> = (&'a str, &'a str, &'a str);
 
 impl<'f> Reading<'f> {
-    pub(super) fn open(disk: &dyn Disk, files: &'f [File]) -> Self {
-        let mut reading = Self { files: Vec::new(), failed: Vec::new() };
+    pub(super) fn open(disk: &dyn Disk, files: &'f [File], archived: Vec<&'f [u8]>) -> Self {
+        let mut reading = Self { archived, files: Vec::new(), failed: Vec::new() };
         for file in files {
             let open = || -> io::Result<Region> {
                 let region = disk.map(&file.path)?;
@@ -53,6 +55,9 @@ impl<'f> Reading<'f> {
 
     pub(super) fn parse(&self) -> Parsed<'_> {
         let mut parsed = Parsed { arrays: Vec::new(), samples: BTreeMap::new(), damaged: Vec::new() };
+        for snapshot in &self.archived {
+            parsed.take(ccms::bin::read(snapshot));
+        }
         for (file, region) in &self.files {
             let skips = match file.kind {
                 Kind::Wal => wal::read(region, |record| {

@@ -1,19 +1,23 @@
-//! Import of the predecessor's checkpoints into a store.
+//! Import of the predecessor's checkpoints and archives into a store.
 //!
 //! Goes through the hosts in their order and hands what their files hold to [`Store::begin_import`]. What is damaged is
 //! taken as far as it can be told, and named. It either happens as a whole or not at all: one that was cut off leaves
 //! the store as it was, and is simply begun again.
 
 mod host;
+mod spool;
+#[cfg(test)]
+mod tests;
 
 use crate::ccms::Skips;
 use crate::ccms::directory::{self, Contents, File, Other};
 use crate::disk::Disk;
 use crate::store::{Imported, JobError, Store};
 use host::Reading;
+use spool::Spool;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Of damaged files, of files that are not read and of metrics so many are listed one by one; all are counted.
 const LISTED: usize = 1000;
@@ -21,12 +25,14 @@ const LISTED: usize = 1000;
 /// What an import did.
 #[derive(Debug, Default)]
 pub struct ImportReport {
-    /// Hosts with files.
+    /// Hosts of which there is something.
     pub hosts: u64,
     /// Files that were read.
     pub files: u64,
     /// Bytes in them.
     pub bytes: u64,
+    /// Values of archives that were in memory at most.
+    pub peak_values: usize,
     /// What became of the values.
     pub imported: Imported,
     /// Files of which something was passed over, the first thousand.
@@ -65,7 +71,7 @@ pub struct ImportProgress {
     pub bytes: u64,
     /// Bytes in all files.
     pub bytes_total: u64,
-    /// The pass, from 1.
+    /// The pass, from 1; in pass 0 archives are read.
     pub pass: u32,
 }
 
@@ -90,45 +96,65 @@ pub enum ImportError {
     /// The store cannot take it.
     #[error("{0}")]
     Store(#[from] JobError),
+    /// What is kept aside of archives while hosts are imported cannot be written or read.
+    #[error("cannot write {}: {source}", path.display())]
+    Spool {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// It was told to stop.
     #[error("the import was told to stop; nothing of it was kept")]
     Stopped,
 }
 
 /// Whether there is anything to import.
-pub fn has_files(disk: &dyn Disk, from: &Path) -> Result<bool, ImportError> {
-    let contents = list(disk, from)?;
-    Ok(contents.hosts.values().any(|files| !files.is_empty()))
+pub fn has_files(disk: &dyn Disk, from: &[PathBuf]) -> Result<bool, ImportError> {
+    list(disk, from).map(|contents| contents.has_files())
 }
 
-/// Imports a directory into a store, which takes no writes any more and is to be closed then. `watch` is told how far
+/// Imports directories into a store, which takes no writes any more and is to be closed then. `watch` is told how far
 /// it is, and says whether to go on.
 pub fn import(
     store: &Store,
     disk: &dyn Disk,
-    from: &Path,
+    from: &[PathBuf],
     watch: &mut dyn FnMut(&ImportProgress) -> bool,
 ) -> Result<ImportReport, ImportError> {
-    let contents = list(disk, from)?;
-    let mut report = ImportReport { other_files: contents.others.len() as u64, ..ImportReport::default() };
-    report.others = contents.others.iter().take(LISTED).cloned().collect();
-    let files = || contents.hosts.values().flatten();
-    let mut progress = ImportProgress {
-        hosts_total: contents.hosts.len() as u64,
-        bytes_total: files().map(|file| file.len).sum(),
-        ..ImportProgress::default()
-    };
+    let Contents { mut hosts, archives, others } = list(disk, from)?;
+    let mut report = ImportReport { other_files: others.len() as u64, ..ImportReport::default() };
+    report.others = others.into_iter().take(LISTED).collect();
+    hosts.retain(|_, files| !files.is_empty());
     let mut import = store.begin_import()?;
+    let archived = archives.iter().map(|archive| archive.len).sum();
+    let mut progress = ImportProgress { bytes_total: archived, ..ImportProgress::default() };
+    let mut spool = Spool::fill(disk, import.spool(), &archives, &mut |bytes| {
+        progress.bytes = bytes;
+        watch(&progress)
+    })?;
+    report.files = archives.len() as u64;
+    report.bytes = archived;
+    report.peak_values = spool.peak;
+    for damaged in std::mem::take(&mut spool.damaged) {
+        report.damage(damaged);
+    }
+    for host in spool.hosts() {
+        hosts.entry(host.clone()).or_default();
+    }
+    progress.hosts_total = hosts.len() as u64;
+    progress.bytes_total = hosts.values().flatten().map(|file| file.len).sum();
     loop {
         progress = ImportProgress { pass: progress.pass + 1, hosts: 0, bytes: 0, ..progress };
-        for ((cluster, host), files) in &contents.hosts {
+        for (names, files) in &hosts {
             if !watch(&progress) {
                 return Err(ImportError::Stopped);
             }
-            let reading = Reading::open(disk, files);
+            let archived = spool.snapshots(names)?;
+            let reading = Reading::open(disk, files, archived);
             let parsed = reading.parse();
-            import.host(cluster, host, &parsed.by_metric())?;
-            if let Some(path) = reading.lost() {
+            import.host(&names.0, &names.1, &parsed.by_metric())?;
+            if let Some(path) = reading.lost().or_else(|| spool.lost()) {
                 return Err(ImportError::Lost { path: path.to_owned() });
             }
             if progress.pass == 1 {
@@ -148,13 +174,13 @@ pub fn import(
     Ok(report)
 }
 
-fn list(disk: &dyn Disk, from: &Path) -> Result<Contents, ImportError> {
+fn list(disk: &dyn Disk, from: &[PathBuf]) -> Result<Contents, ImportError> {
     directory::read(disk, from).map_err(|(path, source)| ImportError::List { path, source })
 }
 
 impl ImportReport {
     fn add<'a>(&mut self, store: &Store, files: &[File], metrics: impl Iterator<Item = &'a str>) {
-        self.hosts += u64::from(!files.is_empty());
+        self.hosts += 1;
         self.files += files.len() as u64;
         self.bytes += files.iter().map(|file| file.len).sum::<u64>();
         for metric in metrics {

@@ -188,12 +188,12 @@ fn put_under(
     for (reader, part) in parts.iter().rev() {
         for series in reader.rows(&part.names, part.sidecar, host, metric)? {
             let pieces = series.stretches.into_iter().map(|stretch| (Lsn(0), piece_of(stretch)));
-            let name = (&series.component, &series.subcomponent);
-            match gathered.iter_mut().find(|known| (&known.component, &known.subcomponent) == name) {
+            let name = (&*series.component, &*series.subcomponent);
+            match gathered.iter_mut().find(|known| (&*known.component, &*known.subcomponent) == name) {
                 Some(known) => drop(known.pieces.splice(0..0, pieces)),
                 None => gathered.push(Gathered {
-                    component: series.component,
-                    subcomponent: series.subcomponent,
+                    component: series.component.into(),
+                    subcomponent: series.subcomponent.into(),
                     pieces: pieces.collect(),
                 }),
             }

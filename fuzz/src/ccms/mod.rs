@@ -3,7 +3,7 @@
 mod repair;
 
 use kymo_engine::ccms::wal::{self, Record};
-use kymo_engine::ccms::{Array, Snapshot, Values, bin, json};
+use kymo_engine::ccms::{Array, Snapshot, Values, bin, json, parquet};
 use std::ops::Range;
 
 /// The bytes of a `.wal`. Each record that is given stands in the file with a checksum that is right, in the order of
@@ -212,6 +212,32 @@ pub fn ccms_json(data: &[u8]) {
         }
     }
     assert_eq!(arrays, count(&tree), "all arrays are there");
+}
+
+/// The bytes of a Parquet archive. Rows have names and an interval; whatever counts say, reading ends, asks for no memory
+/// that the file does not justify, and tells if it left something.
+///
+/// # Panics
+///
+/// Where one of these does not hold.
+pub fn ccms_parquet(data: &[u8]) {
+    /// A few bytes may stand for that many rows: that is not what is looked for.
+    const ENOUGH: u64 = 1 << 16;
+    let mut rows = 0;
+    let read = parquet::read(data, |row| {
+        rows += 1;
+        let names = [row.cluster, row.host, row.metric, row.scope];
+        assert!(names.iter().all(|name| !name.is_empty() && name.len() <= data.len().max(1 << 16)), "a row has names");
+        let next = row.time.checked_add(row.frequency.into());
+        assert!(row.frequency > 0 && next.is_some(), "a row has a slot");
+        assert!(row.component().len() <= row.scope.len() + row.scope_id.len());
+        if rows < ENOUGH { Ok(()) } else { Err(()) }
+    });
+    if let Ok(skips) = read {
+        assert!(skips.bytes <= data.len() as u64, "nothing is passed over twice");
+        assert!(skips.first.iter().all(|skip| skip.offset <= data.len() as u64), "skips lie in the file");
+        assert!(rows > 0 || skips.count > 0 || data.len() > 16, "a file without rows is one");
+    }
 }
 
 fn count(tree: &bin::Tree) -> usize {

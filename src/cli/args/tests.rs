@@ -145,7 +145,15 @@ fn tools_have_their_own_arguments() {
     let shape = Shape { f32_share: 0.25, ..Shape::new(10, 20, 60, 7200) };
     let line = "estimate --hosts 10 --series 20 --interval 60 --retention 2h --f32-share 0.25 --json";
     assert_eq!(parse_line(line).unwrap(), Command::Estimate { shape, json: true });
-    for line in ["inspect", "inspect a --json --csv", "verify", "verify a --pace 0", "backup a", "estimate --hosts 1"] {
+    let import = |from: &[&str]| {
+        let from = from.iter().map(Into::into).collect();
+        Command::Import { from, config: None, json: false }
+    };
+    assert_eq!(parse_line("import --from a").unwrap(), import(&["a"]));
+    assert_eq!(parse_line("import --from a --from b").unwrap(), import(&["a", "b"]));
+    for line in
+        ["import", "inspect", "inspect a --json --csv", "verify", "verify a --pace 0", "backup a", "estimate --hosts 1"]
+    {
         assert_eq!(parse_line(line).unwrap_err().exit_code(), 2, "{line}");
     }
 }

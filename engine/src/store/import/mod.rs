@@ -110,6 +110,11 @@ impl Store {
 }
 
 impl Import<'_> {
+    /// A name for what is to be kept aside until the import ends: a crash leaves it to the next open to remove.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.store.paths.spool()
+    }
+
     /// Takes what there is of a host. Hosts come in rising order of (cluster, host), in every pass the same.
     pub fn host(&mut self, cluster: &str, host: &str, metrics: &ImportHost<'_>) -> Result<(), JobError> {
         let is_known = self.store.has_host(cluster, host);

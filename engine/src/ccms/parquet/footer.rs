@@ -1,0 +1,103 @@
+//! The footer: which columns there are, and where their chunks are.
+
+use super::super::Reason;
+use super::COLUMNS;
+use super::thrift::{Fields, Thrift};
+use std::ops::Range;
+
+const MAGIC: [u8; 4] = *b"PAR1";
+/// Physical types.
+const INT64: i64 = 2;
+const FLOAT: i64 = 4;
+const BYTE_ARRAY: i64 = 6;
+/// The type of each of [`COLUMNS`].
+const TYPES: [i64; COLUMNS.len()] = [BYTE_ARRAY, BYTE_ARRAY, BYTE_ARRAY, BYTE_ARRAY, BYTE_ARRAY, INT64, INT64, FLOAT];
+/// Bytes of a value of each; none for texts.
+pub(super) const WIDTHS: [Option<usize>; COLUMNS.len()] = [None, None, None, None, None, Some(8), Some(8), Some(4)];
+const REQUIRED: i64 = 0;
+
+#[derive(Debug)]
+pub(super) struct Footer {
+    pub(super) groups: Vec<RowGroup>,
+    /// Whether row groups are missing of which the footer speaks.
+    pub(super) is_cut: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct RowGroup {
+    pub(super) rows: u64,
+    /// In the order of [`COLUMNS`].
+    pub(super) chunks: [Chunk; COLUMNS.len()],
+}
+
+/// The values of a column in a row group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunk {
+    /// Where its pages are.
+    pub(super) bytes: Range<usize>,
+    pub(super) codec: i64,
+}
+
+impl Footer {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Reason> {
+        let rest = bytes.strip_prefix(&MAGIC).ok_or(Reason::Header)?;
+        let (rest, len) = rest.strip_suffix(&MAGIC).and_then(|rest| rest.split_last_chunk::<4>()).ok_or(Reason::Cut)?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX);
+        let end = MAGIC.len() + rest.len();
+        let begin = rest.len().checked_sub(len).ok_or(Reason::Fields)? + MAGIC.len();
+        let fields = Thrift::new(&bytes[..end], begin).fields().ok_or(Reason::Fields)?;
+        let leaves = leaves(&fields).ok_or(Reason::Columns)?;
+        let groups = fields.structs(4).map(|group| RowGroup::read(&group, &leaves, begin));
+        let mut footer = Self { groups: Vec::new(), is_cut: false };
+        for group in groups {
+            match group {
+                Some(group) => footer.groups.push(group),
+                None => footer.is_cut = true,
+            }
+        }
+        Ok(footer)
+    }
+}
+
+/// The number of each of [`COLUMNS`] among all columns, if all are there and of the right type.
+fn leaves(footer: &Fields<'_>) -> Option<[usize; COLUMNS.len()]> {
+    let mut elements = footer.structs(2);
+    // Of the root the number of its children.
+    elements.next()?.size(5)?;
+    let mut found = [None; COLUMNS.len()];
+    for (number, element) in elements.enumerate() {
+        if element.size(5).is_some_and(|children| children > 0) {
+            return None;
+        }
+        let Some(at) = COLUMNS.iter().position(|column| element.bytes(4) == Some(column.as_bytes())) else { continue };
+        if element.int(1) != Some(TYPES[at]) || element.int(3) != Some(REQUIRED) {
+            return None;
+        }
+        found[at] = Some(number);
+    }
+    let mut leaves = [0; COLUMNS.len()];
+    for (leaf, found) in leaves.iter_mut().zip(found) {
+        *leaf = found?;
+    }
+    Some(leaves)
+}
+
+impl RowGroup {
+    /// `end` is where data end and the footer begins.
+    fn read(group: &Fields<'_>, leaves: &[usize; COLUMNS.len()], end: usize) -> Option<Self> {
+        let rows = u64::try_from(group.int(3)?).ok()?;
+        let all: Vec<Fields<'_>> = group.structs(1).collect();
+        let mut chunks = <[Chunk; COLUMNS.len()]>::default();
+        for ((chunk, &leaf), kind) in chunks.iter_mut().zip(leaves).zip(TYPES) {
+            let fields = all.get(leaf)?.fields(3)?;
+            let data = fields.size(9)?;
+            let begin = fields.size(11).filter(|&dictionary| (1..data).contains(&dictionary)).unwrap_or(data);
+            let bytes = begin..begin.checked_add(fields.size(7)?)?;
+            if bytes.end > end || fields.int(1) != Some(kind) || fields.int(5) != i64::try_from(rows).ok() {
+                return None;
+            }
+            *chunk = Chunk { bytes, codec: fields.int(4)? };
+        }
+        Some(Self { rows, chunks })
+    }
+}

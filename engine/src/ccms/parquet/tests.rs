@@ -1,0 +1,236 @@
+//! The recorded archives, archives of every form that a version may have written, and what damage leaves of them.
+
+use super::super::{Reason, Skips};
+use super::{Row, read};
+use parquet::basic::{Compression, Encoding, Repetition, Type as PhysicalType, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Cluster, host, metric, scope, scope id, time, frequency, bits of the value.
+pub(crate) type Plain = (String, String, String, String, String, i64, u32, u32);
+
+fn rows(bytes: &[u8]) -> (Vec<Plain>, Skips) {
+    let mut rows = Vec::new();
+    let skips = read(bytes, |row| {
+        let [cluster, host, metric, scope, id] =
+            [row.cluster, row.host, row.metric, row.scope, row.scope_id].map(str::to_owned);
+        rows.push((cluster, host, metric, scope, id, row.time, row.frequency, row.value.to_bits()));
+        Ok::<_, Infallible>(())
+    });
+    let Ok(skips) = skips;
+    (rows, skips)
+}
+
+fn recorded(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/ccms/archive");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+#[test]
+fn recorded_archives_have_the_rows_that_were_recorded_of_them() {
+    for name in ["wal/alpha", "wal/beta", "json/alpha", "json/beta"] {
+        let (rows, skips) = rows(&recorded(&format!("{name}.parquet")));
+        let csv = String::from_utf8(recorded(&format!("{name}.csv"))).unwrap();
+        let recorded = csv.lines().skip(1).map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            let [cluster, host, metric, scope, id] = [0, 1, 2, 3, 4].map(|at| fields[at].to_owned());
+            let bits = fields[7].parse::<f32>().unwrap().to_bits();
+            (cluster, host, metric, scope, id, fields[5].parse().unwrap(), fields[6].parse().unwrap(), bits)
+        });
+        assert_eq!((rows, skips), (recorded.collect(), Skips::default()), "{name}");
+    }
+}
+
+/// Rows of two hosts with some metrics, sorted by nothing in particular.
+pub(crate) fn some_rows(count: u32) -> Vec<Plain> {
+    let row = |n: u32| {
+        let host = if (n / 700).is_multiple_of(2) { "a1" } else { "b2" };
+        let (scope, id) = [("node", ""), ("socket", "0"), ("accelerator", "00:49:00.0")][n as usize / 50 % 3];
+        let value = if n.is_multiple_of(7) { 1.5 } else { f64::from(n).sqrt() };
+        #[expect(clippy::cast_possible_truncation, reason = "archives have binary32")]
+        let bits = (value as f32).to_bits();
+        let metric = format!("metric{}", n / 200 % 3);
+        let [host, scope, id] = [host, scope, id].map(str::to_owned);
+        ("alpha".to_owned(), host, metric, scope, id, 1_700_000_000 + i64::from(n % 50) * 60, 60, bits)
+    };
+    (0..count).map(row).collect()
+}
+
+pub(crate) fn archive(rows: &[Plain], group: usize, properties: WriterPropertiesBuilder) -> Vec<u8> {
+    let column = |name: &str| {
+        let kind = match name {
+            "timestamp" | "frequency" => PhysicalType::INT64,
+            "value" => PhysicalType::FLOAT,
+            _ => PhysicalType::BYTE_ARRAY,
+        };
+        let column = Type::primitive_type_builder(name, kind).with_repetition(Repetition::REQUIRED);
+        Arc::new(column.build().unwrap())
+    };
+    // Another column, and another order: they are found by their names.
+    let names = ["value", "note", "cluster", "hostname", "metric", "scope", "scope_id", "timestamp", "frequency"];
+    let schema = Type::group_type_builder("row").with_fields(names.map(column).to_vec()).build().unwrap();
+    let mut file = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut file, Arc::new(schema), Arc::new(properties.build())).unwrap();
+    for rows in rows.chunks(group) {
+        let mut group = writer.next_row_group().unwrap();
+        for name in names {
+            let text = |row: &Plain| match name {
+                "cluster" => row.0.clone(),
+                "hostname" => row.1.clone(),
+                "metric" => row.2.clone(),
+                "scope" => row.3.clone(),
+                "scope_id" => row.4.clone(),
+                _ => "nothing of interest".to_owned(),
+            };
+            let mut column = group.next_column().unwrap().unwrap();
+            match name {
+                "value" => {
+                    let values: Vec<f32> = rows.iter().map(|row| f32::from_bits(row.7)).collect();
+                    column.typed::<FloatType>().write_batch(&values, None, None).unwrap();
+                }
+                "timestamp" | "frequency" => {
+                    let of = |row: &Plain| if name == "timestamp" { row.5 } else { row.6.into() };
+                    let values: Vec<i64> = rows.iter().map(of).collect();
+                    column.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+                }
+                _ => {
+                    let values: Vec<ByteArray> = rows.iter().map(|row| ByteArray::from(text(row).as_str())).collect();
+                    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+                }
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    file
+}
+
+pub(crate) fn zstd() -> Compression {
+    Compression::ZSTD(ZstdLevel::default())
+}
+
+#[test]
+fn every_form_of_an_archive_gives_its_rows() {
+    let expected = some_rows(5000);
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for compression in [zstd(), Compression::UNCOMPRESSED] {
+            let plain = || {
+                let builder = WriterProperties::builder().set_writer_version(version).set_compression(compression);
+                builder.set_data_page_row_count_limit(777).set_write_batch_size(100)
+            };
+            let forms = [
+                ("dictionaries", plain()),
+                ("plain", plain().set_dictionary_enabled(false).set_encoding(Encoding::PLAIN)),
+                ("differences", {
+                    let builder = plain().set_dictionary_enabled(false);
+                    let texts = ["cluster", "hostname", "metric", "scope", "scope_id", "note"];
+                    let builder = texts.iter().fold(builder, |builder, &name| {
+                        builder.set_column_encoding(name.into(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+                    });
+                    let numbers = ["timestamp", "frequency"].iter().fold(builder, |builder, &name| {
+                        builder.set_column_encoding(name.into(), Encoding::DELTA_BINARY_PACKED)
+                    });
+                    numbers.set_column_encoding("value".into(), Encoding::BYTE_STREAM_SPLIT)
+                }),
+            ];
+            for (form, properties) in forms {
+                for group in [1300, 5000] {
+                    let (found, skips) = rows(&archive(&expected, group, properties.clone()));
+                    let what = format!("{form}, {version:?}, {compression:?}, row groups of {group}");
+                    assert_eq!(skips, Skips::default(), "{what}");
+                    assert!(found == expected, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_component_has_the_name_that_was_taken_apart() {
+    let row = |scope, scope_id| Row {
+        cluster: "a",
+        host: "b",
+        metric: "c",
+        scope,
+        scope_id,
+        time: 0,
+        frequency: 1,
+        value: 0.0,
+    };
+    for (scope, id, component) in [
+        ("node", "", ""),
+        ("socket", "0", "socket0"),
+        ("die0", "", "die0"),
+        ("accelerator", "00:49:00.0", "accelerator00:49:00.0"),
+        ("0", "", "0"),
+        ("memctrl2", "", "memctrl2"),
+    ] {
+        assert_eq!(row(scope, id).component(), component);
+    }
+}
+
+#[test]
+fn a_damaged_row_group_costs_what_is_behind_the_damage_in_it_alone() {
+    let expected = some_rows(4000);
+    let properties = WriterProperties::builder().set_compression(zstd()).set_data_page_row_count_limit(500);
+    let mut bytes = archive(&expected, 1000, properties.set_write_batch_size(100));
+    let (_, whole) = rows(&bytes);
+    assert_eq!(whole.count, 0);
+    // The writer does not give pages checksums: where Zstandard finds nothing, a page may have other values.
+    let begin = bytes.len() / 4;
+    bytes[begin..begin + 40].fill(0);
+    let (found, skips) = rows(&bytes);
+    assert_eq!(skips.count, 1, "{skips:?}");
+    assert!(skips.first[0].bytes > 0 && skips.first[0].offset < begin as u64 + 40);
+    assert!((3000..4000).contains(&found.len()), "{} rows", found.len());
+    assert_eq!(found[..1000], expected[..1000]);
+    assert_eq!(found[found.len() - 2000..], expected[2000..]);
+}
+
+#[test]
+fn a_changed_byte_of_a_recorded_archive_changes_no_value_unseen() {
+    let bytes = recorded("wal/alpha.parquet");
+    let (whole, _) = rows(&bytes);
+    let footer = bytes.len() - 8 - u32::from_le_bytes(*bytes[..bytes.len() - 4].last_chunk().unwrap()) as usize;
+    for at in 0..footer {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let (found, skips) = rows(&damaged);
+        // The predecessor's writer gives pages checksums, but they are not those of their headers.
+        let is_there = found.iter().all(|row| whole.contains(row));
+        assert!(is_there || skips.count > 0, "byte {at}: {skips:?}");
+        assert!(found.len() == whole.len() || skips.count > 0, "byte {at}: {} rows", found.len());
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_told() {
+    let why = |bytes: &[u8]| rows(bytes).1.first.first().map(|skip| skip.why);
+    let good = recorded("json/beta.parquet");
+    assert_eq!(why(b""), Some(Reason::Header));
+    assert_eq!(why(b"PAR1"), Some(Reason::Cut));
+    assert_eq!(why(&good[..good.len() - 1]), Some(Reason::Cut));
+    assert_eq!(why(b"PAR1\xff\xff\xff\xffPAR1"), Some(Reason::Fields));
+    let renamed: Vec<u8> = {
+        let text = b"scope_id";
+        let at = good.windows(text.len()).rposition(|bytes| bytes == text).unwrap();
+        // The last one is the path of the last row group's chunk, the first one that of the schema.
+        let first = good.windows(text.len()).position(|bytes| bytes == text).unwrap();
+        assert!(first < at);
+        let mut bytes = good.clone();
+        bytes[first..first + 5].copy_from_slice(b"lcope");
+        bytes
+    };
+    assert_eq!(why(&renamed), Some(Reason::Columns));
+    let prefixes = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_column_encoding("cluster".into(), Encoding::DELTA_BYTE_ARRAY);
+    let strange = archive(&some_rows(10), 10, prefixes);
+    assert_eq!(why(&strange), Some(Reason::Encoding));
+}
