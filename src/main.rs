@@ -22,6 +22,9 @@ fn main() -> ExitCode {
                 bench::print_config(&directory);
                 Ok(())
             }
+            Bench::Checkpoints { directory, hosts, minutes } => bench::checkpoints(&directory, hosts, minutes)
+                .map(|values| serve::print(&format!("{values} values\n")))
+                .map_err(|error| bench::BenchError::from(error).into()),
             Bench::Write { load, shape } => bench::write(&load, shape).map_err(Into::into),
             Bench::Restart(restart) => bench::restart(&restart).map_err(Into::into),
             Bench::Query { load, shapes, requests } => bench::query(&load, &shapes, requests).map_err(Into::into),

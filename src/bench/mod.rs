@@ -4,6 +4,7 @@
 //! thread that sends a request and waits for its answer; the process costs less than the server that it loads, and says
 //! what it cost. It judges an answer by its status only.
 
+mod checkpoints;
 mod config;
 mod connections;
 mod process;
@@ -13,6 +14,7 @@ mod restart;
 pub mod workload;
 mod write;
 
+pub use checkpoints::run as checkpoints;
 pub use config::print as print_config;
 pub use query::{Shape, run as query};
 pub use restart::{Restart, run as restart};

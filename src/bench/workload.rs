@@ -31,7 +31,7 @@ pub const THREAD_METRICS: [&str; 5] = ["flops_any", "flops_dp", "ipc", "clock", 
 const SOCKETS: u32 = 2;
 const THREADS: u32 = 72;
 /// One line of this many is missing.
-const MISSING_EVERY: u64 = 50;
+pub(super) const MISSING_EVERY: u64 = 50;
 /// The first minute, in unix seconds.
 const BEGIN: i64 = 1_700_000_040;
 
@@ -132,6 +132,15 @@ pub fn host_name(host: u32) -> String {
 /// When a minute begins, in unix seconds.
 pub fn time(minute: u32) -> i64 {
     BEGIN + i64::from(minute * INTERVAL)
+}
+
+/// Metric and component of the series of a host.
+pub(super) fn component_names() -> impl Iterator<Item = (&'static str, String)> {
+    let node = NODE_METRICS.iter().map(|&metric| (metric, String::new()));
+    let of = |count, metrics: &'static [&'static str], kind: &'static str| {
+        (0..count).flat_map(move |id| metrics.iter().map(move |&metric| (metric, format!("{kind}{id}"))))
+    };
+    node.chain(of(SOCKETS, &SOCKET_METRICS, "socket")).chain(of(THREADS, &THREAD_METRICS, "hwthread"))
 }
 
 /// The metrics that the senders send.

@@ -13,6 +13,15 @@ pub enum Bench {
         /// The data directory that it names.
         directory: String,
     },
+    /// Write checkpoints of the predecessor with the workload.
+    Checkpoints {
+        /// Where to.
+        directory: PathBuf,
+        /// Hosts.
+        hosts: u32,
+        /// Minutes of each.
+        minutes: u32,
+    },
     /// Send the workload.
     Write {
         /// Where to, and how much.
@@ -40,6 +49,17 @@ pub(super) enum BenchSub {
         /// The data directory that it names
         #[arg(long, value_name = "DIR", default_value = "./var/bench")]
         directory: String,
+    },
+    /// Write checkpoints of cc-metric-store with 378 series a host and minute, for `kymo import`
+    Checkpoints {
+        /// Where to
+        directory: PathBuf,
+        /// Hosts of the cluster
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        hosts: u32,
+        /// Minutes of data
+        #[arg(long, value_name = "N", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(1..=527_040))]
+        minutes: u32,
     },
     /// Send what the hosts of a cluster measure: 378 series a host and minute, in line protocol
     Write {
@@ -129,6 +149,7 @@ impl From<BenchSub> for Command {
     fn from(sub: BenchSub) -> Self {
         Self::Bench(match sub {
             BenchSub::Config { directory } => Bench::Config { directory },
+            BenchSub::Checkpoints { directory, hosts, minutes } => Bench::Checkpoints { directory, hosts, minutes },
             BenchSub::Write { load, hosts_per_body, alike } => {
                 Bench::Write { load: load.into(), shape: WriteShape { hosts_per_body, alike } }
             }
