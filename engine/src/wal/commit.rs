@@ -265,10 +265,11 @@ impl Committer {
             return Ok(None);
         }
         self.sync()?;
-        let (seq, next_lsn) = self.log.begin_next_segment();
+        let seq = self.log.begin_next_segment();
         if seq != self.seq {
             self.preparer.ensure(seq)?;
-            self.rotate(seq, next_lsn)?;
+            // Rows that could not be committed were never acknowledged: their LSNs are free.
+            self.rotate(seq, Lsn(self.synced.0 + 1))?;
         }
         self.preparer.ensure(seq + 1)?;
         Ok(Some(seq))

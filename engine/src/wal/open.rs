@@ -321,11 +321,11 @@ impl Log {
         Lsn(open.next_lsn.0 - 1)
     }
 
-    /// Where the segment after the last one that rows were appended to begins, for sealing at the end.
-    pub(super) fn begin_next_segment(&self) -> (u64, Lsn) {
+    /// The number of the segment after the last one that rows were appended to, for sealing at the end.
+    pub(super) fn begin_next_segment(&self) -> u64 {
         let mut open = self.open.lock();
         open.next_segment();
-        (open.seq, open.next_lsn)
+        open.seq
     }
 
     /// Everything up to the end of `frame` is durable.

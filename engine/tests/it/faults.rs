@@ -1,7 +1,7 @@
 //! Writes and syncs that fail, a disk that is full, and acknowledgement before the sync.
 
 use crate::world::{FREQUENCY, Life, Model, START, Told, World, commit, content, line, put, put_all, sample};
-use kymo_engine::disk::sim::Crash;
+use kymo_engine::disk::sim::{Crash, Fault, Target};
 use kymo_engine::error::Unavailable;
 use kymo_engine::model::Lsn;
 use kymo_engine::store::{Durability, Progress};
@@ -124,6 +124,27 @@ fn whoever_waits_when_a_full_store_is_closed_is_told_so() {
     drop(life);
     world.disk.set_capacity(None);
     model.check(&content(&world.store())).unwrap();
+}
+
+#[test]
+fn a_close_that_cannot_commit_all_leaves_no_hole_behind_what_was_acknowledged() {
+    for crash in [Crash::Kill, Crash::Power] {
+        let (world, mut model) = (World::new(1), Model::default());
+        let mut life = Life::open(&world, &mut model).unwrap();
+        life.write(&[sample("n1", "", 0, 0.5)]);
+        assert_eq!(life.commit(), Progress::Idle);
+        // The next row goes to a segment that has no space just then, and has it again for the seal.
+        life.compact(true);
+        let acknowledged = life.store.pulse().durable;
+        world.disk.fail(Fault { target: Target::Name, nth: 1, errno: libc::ENOSPC, is_sticky: false });
+        put(&life.store, &line(HOST, at(1), 1.5)).unwrap();
+        life.store.close().unwrap();
+        drop(life);
+        world.disk.crash(crash);
+        let (store, report) = world.open().unwrap();
+        assert_eq!(report.next_lsn.0, acknowledged.0 + 1);
+        model.check(&content(&store)).unwrap();
+    }
 }
 
 #[test]
