@@ -56,6 +56,12 @@ pub enum Canary {
     ForgetRuns,
     /// A free is not kept when its log is gone.
     ForgetFrees,
+    /// A day that is to be archived is dropped before it is.
+    DropBeforeArchived,
+    /// What was written to the archive is not read back.
+    ArchiveUnchecked,
+    /// Runs that were forgotten are not looked for when the clock goes back.
+    ForgottenRunsStay,
 }
 
 #[cfg(feature = "sim")]
@@ -73,7 +79,7 @@ mod switch {
 
     impl Canary {
         /// All of them.
-        pub const ALL: [Self; 24] = [
+        pub const ALL: [Self; 27] = [
             Self::AckBeforeSync,
             Self::SkipDirectorySync,
             Self::AcceptMisplacedFrames,
@@ -98,6 +104,9 @@ mod switch {
             Self::CaptureSnapshotsFirst,
             Self::ForgetRuns,
             Self::ForgetFrees,
+            Self::DropBeforeArchived,
+            Self::ArchiveUnchecked,
+            Self::ForgottenRunsStay,
         ];
     }
 

@@ -6,6 +6,7 @@ use super::place::ArchiveStore;
 use super::read::OpenFile;
 use super::schema::{self, COLUMNS};
 use super::write::{FILE_GROUPS, Part, Written};
+use crate::canary::{self, Canary};
 use parquet::data_type::{ByteArrayType, DoubleType, Int64Type};
 use std::sync::Arc;
 
@@ -61,6 +62,11 @@ impl Batches for Checker {
     }
 
     fn end_batch(&mut self) -> Result<(), ArchiveError> {
+        if canary::is(Canary::ArchiveUnchecked) {
+            self.rows += self.batch.rows() as u64;
+            self.batch.clear();
+            return Ok(());
+        }
         if self.group == FILE_GROUPS {
             self.file = None;
             self.position += 1;

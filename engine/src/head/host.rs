@@ -35,8 +35,8 @@ pub struct HostState {
     /// How its lines are spelled.
     pub sender: Sender,
     rows: Vec<HeadRow>,
-    /// Whether the runs that snapshots hold are in `runs`.
-    pub seeded: bool,
+    /// The LSN of the last row that was given to the log.
+    pub last_lsn: Lsn,
 }
 
 /// The records of a frame, kept for the rows in it.
@@ -157,12 +157,22 @@ impl SlotRun {
 
 impl HostState {
     pub(super) fn new(layout: Arc<Layout>) -> Self {
-        Self { layout, runs: RunTable::default(), sender: Sender::default(), rows: Vec::new(), seeded: false }
+        Self { layout, runs: RunTable::default(), sender: Sender::default(), rows: Vec::new(), last_lsn: Lsn(0) }
     }
 
     /// Links a durable row. Rows come in LSN order.
     pub fn link(&mut self, row: HeadRow) {
         self.rows.push(row);
+    }
+
+    /// Notes the runs of all rows, of which some may have been forgotten.
+    pub fn recall_runs(&mut self) {
+        let Self { rows, runs, .. } = self;
+        for head_row in rows {
+            if let Some(row) = head_row.frame.row(head_row.offset) {
+                runs.record_all(row.present().map(|(ordinal, _)| ordinal), head_row.run, head_row.slot);
+            }
+        }
     }
 
     /// Whether it has no rows.

@@ -3,6 +3,7 @@
 //! Series of one host mostly share their history of runs, so the histories are chains of shared nodes, newest first:
 //! a series costs the four bytes that name its newest node.
 
+use crate::canary::{self, Canary};
 use crate::slot::{self, Run, Written};
 use hashbrown::HashMap;
 
@@ -37,6 +38,8 @@ pub struct RunTable {
     /// Where a series of the chain at a node went when it got a run: others that do the same share the result.
     moves: HashMap<(u32, Run), u32, foldhash::fast::RandomState>,
     compact_at: usize,
+    /// What was written from this instant on is in runs that are known here; `None` before anything was looked for.
+    known_from: Option<i64>,
 }
 
 impl RunTable {
@@ -48,7 +51,17 @@ impl RunTable {
     /// The place of a sample; `None` where there is no room for one (see [`slot::place`]).
     #[inline]
     pub fn place(&self, ordinal: u32, time: i64, frequency: u32) -> Option<(Run, u32)> {
-        slot::place(self.runs(ordinal), time, frequency)
+        slot::place(self.runs(ordinal), self.known_from.unwrap_or(i64::MIN), time, frequency)
+    }
+
+    /// Whether it knows the runs of all that was written from an instant on.
+    pub fn knows_from(&self, time: i64) -> bool {
+        self.known_from.is_some_and(|known| known <= time)
+    }
+
+    /// The runs of all that was written from an instant on have been recorded.
+    pub fn set_known_from(&mut self, time: i64) {
+        self.known_from = Some(time);
     }
 
     /// The runs of a series, newest first.
@@ -184,8 +197,13 @@ impl RunTable {
 
     /// Drops nodes that no series uses, and runs that ended before `keep_after`, when enough has gathered to pay.
     /// The newest run of a series is kept: it holds the phase. So is the newest that ended before `keep_after`: what
-    /// comes late must not be placed over it.
+    /// comes late must not be placed over it. Nothing earlier may be placed until [`Self::knows_from`] says so again.
     pub fn compact(&mut self, keep_after: i64) {
+        if canary::is(Canary::ForgottenRunsStay) {
+            self.compact_at = 0;
+        } else if self.nodes.len() > self.compact_at {
+            self.known_from = self.known_from.map(|known| known.max(keep_after));
+        }
         if self.nodes.len() <= self.compact_at {
             return;
         }

@@ -108,6 +108,11 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Seconds of the longest interval.
+    pub fn longest_interval(&self) -> i64 {
+        self.list.iter().map(|metric| i64::from(metric.frequency)).max().unwrap_or(0)
+    }
+
     /// The metric of this name.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<MetricId> {

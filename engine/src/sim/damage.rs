@@ -6,7 +6,7 @@ use super::model::{FREQUENCIES, Model};
 use super::oracle::{Checked, Failure, Oracle};
 use super::read;
 use super::report::Probe;
-use super::world::World;
+use super::world::{DIRECTORY, World, archive_on};
 use crate::disk::sim::SimDisk;
 use crate::disk::{BLOCK, Disk};
 use crate::env::Env;
@@ -14,7 +14,7 @@ use crate::error::OpenError;
 use crate::format::frame;
 use crate::model::SeriesError;
 use crate::paths;
-use crate::store::{OpenReport, Progress, Store, salvage};
+use crate::store::{OpenReport, Options, Progress, Store, salvage};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,20 +52,49 @@ pub(super) fn trial(world: &mut World, file: u8, at: u16, how: u8) -> Checked {
     Ok(())
 }
 
-/// Damages every byte, every sector and every length of every file, one after the other. How often damage was refused,
-/// told, and without an effect.
-pub(super) fn sweep(world: &mut World, stride: usize) -> Result<[u64; 4], Failure> {
-    let mut counts = [0; 4];
+/// What became of damage that was done on purpose, and to how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// A start refused it.
+    pub refused: u64,
+    /// A query told it.
+    pub told: u64,
+    /// It had no effect.
+    pub unseen: u64,
+    /// It was taken for the torn end of the log.
+    pub torn: u64,
+    /// Bytes that were in use of the longest segment.
+    pub segment: usize,
+    /// Bytes of the longest snapshot.
+    pub snapshot: usize,
+    /// Bytes of the manifest.
+    pub manifest: usize,
+}
+
+/// Damages every byte, every sector and every length of every file, one after the other.
+pub(super) fn sweep(world: &World, stride: usize, (part, parts): (usize, usize)) -> Result<Swept, Failure> {
+    let mut swept = Swept::default();
+    let mut trials = 0_usize;
     let files = files(&world.disk);
     for (number, (path, bytes)) in files.iter().enumerate() {
         let used = used(bytes);
+        let longest = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("wal") => &mut swept.segment,
+            Some("snap") => &mut swept.snapshot,
+            _ => &mut swept.manifest,
+        };
+        *longest = used.max(*longest);
         let mut judge = |at: usize, change: Change<'_>, told: &str, is_cut| -> Checked {
+            trials += 1;
+            if trials % parts != part {
+                return Ok(());
+            }
             let judged = Trial::run(world, 1, (path, bytes), at, Some(change), told, is_cut)?;
             match judged {
-                Some(Probe::DamageRefused | Probe::Salvaged) => counts[0] += 1,
-                Some(Probe::DamageTold) => counts[1] += 1,
-                Some(Probe::DamageUnseen) => counts[2] += 1,
-                Some(_) => counts[3] += 1,
+                Some(Probe::DamageRefused | Probe::Salvaged) => swept.refused += 1,
+                Some(Probe::DamageTold) => swept.told += 1,
+                Some(Probe::DamageUnseen) => swept.unseen += 1,
+                Some(_) => swept.torn += 1,
                 None => {}
             }
             Ok(())
@@ -98,12 +127,12 @@ pub(super) fn sweep(world: &mut World, stride: usize) -> Result<[u64; 4], Failur
             }
         }
     }
-    Ok(counts)
+    Ok(swept)
 }
 
 /// The files of a store and their content, without the lock.
 fn files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
-    disk.files().into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
+    disk.files().into_iter().filter(|(path, _)| path.starts_with(DIRECTORY) && !path.ends_with("LOCK")).collect()
 }
 
 /// Where the last block ends that is not zero.
@@ -187,7 +216,14 @@ impl<'a> Trial<'a> {
 
     fn open(&self) -> Result<(Store, OpenReport), OpenError> {
         let clock = Arc::clone(&self.world.clock) as Arc<dyn Env>;
-        Store::open(self.disk(), clock, self.world.options.clone())
+        Store::open(self.disk(), clock, self.options())
+    }
+
+    /// Those of the world, with the archive of the copy.
+    fn options(&self) -> Options {
+        let options = self.world.options.clone();
+        let archive = options.archive.is_some().then(|| archive_on(&self.disk));
+        Options { archive, ..options }
     }
 
     fn is_segment(&self) -> bool {
@@ -230,8 +266,7 @@ impl<'a> Trial<'a> {
     /// P2: a salvage gives what was written, and what it lost stays visible.
     fn salvage(&self) -> Result<Probe, Failure> {
         let clock = Arc::clone(&self.world.clock) as Arc<dyn Env>;
-        let options = &self.world.options;
-        match salvage(&self.disk(), &clock, options, true) {
+        match salvage(&self.disk(), &clock, &self.options(), true) {
             Ok(report) if report.problems.is_empty() => return self.fail(Oracle::O9, "a salvage finds no damage"),
             Ok(_) => {}
             // A version that is not ours is nothing to salvage.

@@ -19,6 +19,7 @@ mod shrink;
 mod world;
 
 pub use crate::canary::{Canary, set as set_canary};
+pub use damage::Swept;
 pub use op::{Line, Op, Script, Setup, When};
 pub use oracle::{Failure, Oracle};
 pub use report::{Probe, Report};

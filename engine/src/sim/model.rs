@@ -47,6 +47,8 @@ pub(super) struct Model {
     loose: BTreeMap<(Series, i64), Vec<u64>>,
     /// Slots of earlier days may be gone.
     pub(super) expired: i64,
+    /// Slots of earlier days may be in the archive alone.
+    pub(super) archived: i64,
     /// End of the newest slot that was ever written.
     pub(super) newest: i64,
     /// All that was ever written to a slot.

@@ -58,6 +58,13 @@ pub enum Op {
     },
     /// What is older than the retention is dropped.
     Retain,
+    /// So many pieces of the archiving are done.
+    Archive {
+        /// Pieces.
+        steps: u8,
+        /// Whether what is written aside rots before it is read back.
+        rots: bool,
+    },
     /// A selector is freed.
     Free {
         /// Which.
@@ -144,6 +151,8 @@ pub struct Setup {
     pub is_interval: bool,
     /// Whether there is a retention.
     pub has_retention: bool,
+    /// Whether what is older than that is archived; then nothing is freed.
+    pub has_archive: bool,
     /// Whether the late window is two hours and not a day.
     pub has_short_window: bool,
     /// Whether writes are short or interrupted now and then.
@@ -175,13 +184,14 @@ struct Swarm {
     free: usize,
     retain: usize,
     jump: usize,
+    archive: usize,
     compact: usize,
     bad: usize,
     big: bool,
 }
 
 impl Swarm {
-    fn draw(rng: &mut Rng) -> Self {
+    fn draw(rng: &mut Rng, setup: Setup) -> Self {
         let mut rate = |rates: &[usize]| rates[rng.below(rates.len())];
         Self {
             crash: rate(&[4, 8, 14]),
@@ -190,7 +200,8 @@ impl Swarm {
             fail: rate(&[0, 2, 4]),
             damage: rate(&[0, 0, 1, 2]),
             free: rate(&[0, 1, 3]),
-            retain: rate(&[0, 3]),
+            retain: if setup.has_archive { 3 } else { rate(&[0, 3]) },
+            archive: if setup.has_archive { 6 } else { 0 },
             jump: rate(&[0, 0, 2]),
             compact: rate(&[4, 10, 16]),
             bad: rate(&[0, 1, 4]),
@@ -207,12 +218,16 @@ impl Script {
         let setup = Setup {
             is_interval: rng.below(4) == 0,
             has_retention: rng.coin(),
+            has_archive: false,
             has_short_window: rng.coin(),
             has_short_writes: rng.below(4) == 0,
             has_late_writes: rng.below(3) == 0,
             hosts: rng.byte(),
         };
-        let swarm = Swarm::draw(rng);
+        // An archive is slow: few have one.
+        let has_archive = setup.has_retention && rng.below(8) == 0;
+        let setup = Setup { has_archive, ..setup };
+        let swarm = Swarm::draw(rng, setup);
         let ops = (0..40 + rng.below(120)).map(|_| swarm.op(rng)).collect();
         Self { seed, setup, ops }
     }
@@ -251,7 +266,7 @@ impl Swarm {
 
     fn op(&self, rng: &mut Rng) -> Op {
         type Make = fn(&Swarm, &mut Rng) -> Op;
-        let kinds: [(usize, Make); 21] = [
+        let kinds: [(usize, Make); 22] = [
             (26, |swarm, rng| {
                 let lines = if swarm.big && rng.below(6) == 0 { 400 } else { 1 + rng.below(8) };
                 Op::Write((0..lines).map(|_| swarm.line(rng)).collect())
@@ -262,6 +277,7 @@ impl Swarm {
             (5, |_, _| Op::Prepare),
             (self.compact, |_, rng| Op::Compact { now: rng.below(3) == 0, steps: 1 << rng.below(6) }),
             (self.retain, |_, _| Op::Retain),
+            (self.archive, |_, rng| Op::Archive { steps: 1 << rng.below(6), rots: rng.below(6) == 0 }),
             (self.free, |_, rng| Op::Free { selector: rng.byte(), age: any_size(rng, 15) }),
             (2, |_, rng| Op::Query { series: rng.byte(), back: wide(rng, 600), len: wide(rng, 600) }),
             (2, |_, rng| Op::QueryAmidst { series: rng.byte() }),

@@ -16,6 +16,7 @@ const MANY: usize = 2000;
 
 /// Lets a run end. A brief end leaves the background work out.
 pub(super) fn end(world: &mut World, is_brief: bool) -> Checked {
+    world.is_at_end = true;
     world.calm()?;
     write_all(world)?;
     if is_brief {
@@ -74,6 +75,7 @@ fn o7_twice_is_once(world: &mut World) -> Checked {
 fn work_off(world: &mut World) -> Checked {
     for now in [false, true, false] {
         world.compact(now, MANY)?;
+        world.archive(MANY, false)?;
         world.retain()?;
     }
     let store = world.store()?;

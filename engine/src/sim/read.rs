@@ -1,16 +1,22 @@
 //! Names of series, lines of samples, and everything that can be read of a store through its public face.
 
-use super::model::{Content, FREQUENCIES, Sample, Series};
+use super::model::{Content, DAY, FREQUENCIES, Model, Sample, Series, day};
 use super::oracle::{Failure, Oracle};
+use super::world::ARCHIVE;
+use crate::disk::sim::SimDisk;
 use crate::model::{Aggregation, Metric, Metrics, Query, Request, SeriesError};
 use crate::store::{DebugRun, DebugTree, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 const HOSTS: [&str; 4] = ["n0", "n1", "n2", "n3"];
 const METRICS: [(&str, Aggregation); 3] =
     [("load", Aggregation::Sum), ("power", Aggregation::Avg), ("temp", Aggregation::None)];
 const COMPONENTS: [&str; 4] = ["", "core0", "core1", "socket0"];
+
+/// Slots between two runs that are read as if they were one.
+const NEAR: i64 = 400;
 
 /// The metrics of all runs.
 pub(super) fn metrics() -> Metrics {
@@ -130,13 +136,15 @@ pub(super) fn content(store: &Store) -> Result<Content, Failure> {
     for (series, runs) in runs(&root).map_err(|what| Failure::new(Oracle::O2, what))? {
         let step = FREQUENCIES[usize::from(series.1)];
         let slots = content.entry(series).or_default();
-        for (at, run) in runs.iter().enumerate() {
-            let next = runs.get(at + 1).map_or(i64::MAX, |next| next.start);
-            if run.end > next.saturating_add(step) {
-                let what = format!("{:?} has runs that lie over each other: {runs:?}", names(series));
-                return Err(Failure::new(Oracle::O5, what));
-            }
-            let read = values(store, series, (run.start + step / 2, run.end.min(next)));
+        if runs.windows(2).any(|pair| pair[0].end > pair[1].start.saturating_add(step)) {
+            let what = format!("{:?} has runs that lie over each other: {runs:?}", names(series));
+            return Err(Failure::new(Oracle::O5, what));
+        }
+        // Runs with little between them are read in one go.
+        for near in runs.chunk_by(|run, next| next.start - run.end < NEAR * step) {
+            let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
+            let behind = runs.iter().find(|run| run.start > last.start).map_or(i64::MAX, |next| next.start);
+            let read = values(store, series, (first.start + step / 2, last.end.min(behind)));
             let fail = |error| Failure::new(Oracle::O9, format!("{:?}: {error}", names(series)));
             slots.extend(read.map_err(fail)?);
         }
@@ -145,4 +153,38 @@ pub(super) fn content(store: &Store) -> Result<Content, Failure> {
         }
     }
     Ok(content)
+}
+
+/// Adds what the archive has of the days that may have left the snapshots, which are in no list. A look that is not
+/// thorough takes the model's word for it, until the next that is.
+pub(super) fn add_archived(store: &Store, model: &Model, content: &mut Content, thorough: bool) -> Result<(), Failure> {
+    for (&series, slots) in &model.settled {
+        let old = slots.iter().filter(|(time, _)| day(series, **time) < model.archived);
+        if !thorough {
+            let known = content.entry(series).or_default();
+            old.for_each(|(&time, &bits)| _ = known.entry(time).or_insert(bits));
+            continue;
+        }
+        let days: BTreeSet<i64> = old.map(|(time, _)| time.div_euclid(DAY)).collect();
+        for day in days {
+            let read = values(store, series, (day * DAY, (day + 1) * DAY));
+            // A host without data of its own in a day has those of its components, which may not have a sum.
+            if series.2 == 0 && matches!(read, Err(SeriesError::InvalidAggregation)) {
+                continue;
+            }
+            let read = read.map_err(|error| Failure::new(Oracle::O12, format!("{:?}: {error}", names(series))))?;
+            content.entry(series).or_default().extend(read);
+        }
+    }
+    content.retain(|_, slots| !slots.is_empty());
+    Ok(())
+}
+
+/// The files of the archive that are complete and not published.
+pub(super) fn files_aside(disk: &SimDisk) -> Vec<PathBuf> {
+    let is_aside = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        path.starts_with(ARCHIVE) && name.starts_with("_part") && name.ends_with(".parquet")
+    };
+    disk.files().into_keys().filter(is_aside).collect()
 }

@@ -53,11 +53,19 @@ pub enum Probe {
     Salvaged,
     /// A second segment was begun within a life.
     Rotated,
+    /// A page that a failed sync had left unwritten went out of the cache.
+    GhostEvicted,
+    /// A piece of the archiving was done.
+    Archived,
+    /// What had rotted aside was not published.
+    ArchiveRefused,
+    /// The archive was read.
+    ArchiveRead,
 }
 
 impl Probe {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::TornTail,
         Self::CrashInRecovery,
         Self::PartOfABody,
@@ -83,6 +91,10 @@ impl Probe {
         Self::DamagedTail,
         Self::Salvaged,
         Self::Rotated,
+        Self::GhostEvicted,
+        Self::Archived,
+        Self::ArchiveRefused,
+        Self::ArchiveRead,
     ];
 }
 

@@ -2,17 +2,20 @@
 
 mod steps;
 
+use super::damage::{self, Swept};
 use super::model::{Content, Model, Sample};
 use super::oracle::{Checked, Failure, Oracle, o1_durability, o3_no_hole, o6_stability};
 use super::oracle::{o9_no_error_without_cause, o12_union_is_model};
+use super::quiet;
 use super::read;
 use super::report::{Probe, Report};
 use super::{Op, Script, Setup};
-use super::{damage, quiet};
+use crate::archive::LocalDirectory;
 use crate::disk::Disk;
 use crate::disk::sim::{Crash, Fault, Rng, SimDisk};
 use crate::env::Env;
-use crate::store::{Durability, OpenReport, Options, Store};
+use crate::paths::ArchiveLayout;
+use crate::store::{Archive, Durability, OpenReport, Options, Store};
 use crate::wal::Tail;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -20,6 +23,8 @@ use std::time::Duration;
 
 /// The data directory.
 pub(super) const DIRECTORY: &str = "/data";
+/// The directory of the archive.
+pub(super) const ARCHIVE: &str = "/archive";
 /// When a world begins, in unix seconds: an hour before midnight, on the grid of every metric.
 const START: i64 = 19_675 * 86_400 + 23 * 3600;
 /// Seconds of a durability that is not `sync`.
@@ -60,10 +65,10 @@ impl Clock {
         self.monotonic.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// The wall clock jumps, within a decade and not behind `floor`.
-    fn jump(&self, seconds: i64, floor: i64) {
+    /// The wall clock jumps, within a decade.
+    fn jump(&self, seconds: i64) {
         const YEAR: i64 = 366 * 86_400;
-        let now = self.unix_now().saturating_add(seconds).clamp(START - YEAR, START + 10 * YEAR).max(floor);
+        let now = self.unix_now().saturating_add(seconds).clamp(START - YEAR, START + 10 * YEAR);
         self.now.store(now, Ordering::Relaxed);
     }
 }
@@ -86,6 +91,7 @@ pub struct Start {
 }
 
 /// A store and everything around it.
+#[expect(clippy::struct_excessive_bools, reason = "each tells something of its own")]
 pub(super) struct World {
     pub(super) disk: SimDisk,
     pub(super) clock: Arc<Clock>,
@@ -120,10 +126,11 @@ pub(super) struct World {
     /// Crashes of `start` that have come.
     crashes: usize,
     value: u32,
-    /// The latest present that a write was taken at. The store forgets the runs before its late window, and would lay
-    /// others over them where the clock went back further: that is not simulated.
-    present: i64,
     last: Vec<Sample>,
+    /// Whether what was written aside for the archive has rotted, and will be read back by this life.
+    has_rotted_aside: bool,
+    /// Whether the script is over: what was looked at now and then is looked at always.
+    pub(super) is_at_end: bool,
 }
 
 /// Runs a script to its quiet end.
@@ -141,6 +148,7 @@ pub fn run_from(script: &Script, start: Start) -> Result<Report, Failure> {
     let seen = world.disk.seen();
     world.report.reach_often(Probe::LateWrite, seen.late_writes);
     world.report.reach_often(Probe::ShortWrite, seen.short_writes);
+    world.report.reach_often(Probe::GhostEvicted, seen.ghosts_evicted);
     world.report.planned = world.crashes as u64;
     world.report.faults = seen.faults;
     world.report.acknowledged = world.acks.samples.load(Ordering::Relaxed);
@@ -148,13 +156,19 @@ pub fn run_from(script: &Script, start: Start) -> Result<Report, Failure> {
     Ok(world.report)
 }
 
-/// Runs a script, and then damages a copy of its files at every byte that `stride` does not pass over. How often that
-/// was refused, told, without effect, and taken for a torn end.
-pub fn sweep(script: &Script, stride: usize) -> Result<[u64; 4], Failure> {
+/// Runs a script, and then damages a copy of its files at every byte that `stride` does not pass over. Of several parts
+/// that are done at the same time this does the one of a number.
+pub fn sweep(script: &Script, stride: usize, (part, parts): (usize, usize)) -> Result<Swept, Failure> {
     let mut world = World::new(script, Start::default())?;
     world.live(&script.ops)?;
     world.check()?;
-    damage::sweep(&mut world, stride)
+    damage::sweep(&world, stride, (part, parts))
+}
+
+/// An archive that is fed, beside the data directory.
+pub(super) fn archive_on(disk: &SimDisk) -> Archive {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Archive { place: Arc::new(LocalDirectory::new(disk, ARCHIVE)), layout: ArchiveLayout::Hive, is_fed: true }
 }
 
 fn kind(power: bool) -> Crash {
@@ -171,13 +185,15 @@ impl World {
         if setup.is_interval {
             options.durability = Durability::Interval(Duration::from_secs(INTERVAL));
         }
+        let disk = SimDisk::new(script.seed);
         options.retention = setup.has_retention.then_some(2 * 86_400);
+        options.archive = (setup.has_retention && setup.has_archive).then(|| archive_on(&disk));
         if setup.has_short_window {
             options.late_window = 2 * 3600;
         }
         let clock = Clock { now: AtomicI64::new(START), monotonic: AtomicU64::new(0), ids: AtomicU8::new(1) };
         let mut world = Self {
-            disk: SimDisk::new(script.seed),
+            disk,
             clock: Arc::new(clock),
             options,
             setup,
@@ -200,8 +216,9 @@ impl World {
             start,
             crashes: 0,
             value: 0,
-            present: i64::MIN,
             last: Vec::new(),
+            has_rotted_aside: false,
+            is_at_end: false,
         };
         world.disk.set_short_writes(setup.has_short_writes);
         world.disk.set_late_writes(setup.has_late_writes);
@@ -361,13 +378,26 @@ impl World {
         self.acks.lsn.store(next - 1, Ordering::Relaxed);
         (self.given, self.synced, self.served) = (next - 1, next - 1, next - 1);
         (self.failed, self.failed_for, self.lost_power) = (None, 0, false);
+        self.has_rotted_aside = false;
         let read = self.read_all()?;
         o12_union_is_model(&mut self.model, &read, true)
     }
 
     /// Everything that can be read.
     pub(super) fn read_all(&mut self) -> Result<Content, Failure> {
-        let read = read::content(&*self.store()?)?;
+        let store = self.store()?;
+        let read = self.disk.undisturbed(|| {
+            let mut read = read::content(&store)?;
+            if store.stats().archived_parts > 0 {
+                // It is slow to read.
+                let is_thorough = self.is_at_end || self.report.checks.is_multiple_of(8);
+                if is_thorough {
+                    self.report.reach(Probe::ArchiveRead);
+                }
+                read::add_archived(&store, &self.model, &mut read, is_thorough)?;
+            }
+            Ok(read)
+        })?;
         self.report.checks += 1;
         for (series, slots) in &read {
             for (time, bits) in slots {

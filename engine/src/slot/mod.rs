@@ -62,10 +62,15 @@ pub struct Written {
 /// run whose span covers the time; behind the newest run a new one with its own phase (or the old phase, where it
 /// follows within an interval: a steady sender keeps its grid); before a run a new one with that run's phase. Where
 /// the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
-/// to it.
+/// to it. The runs are all that has slots behind `known_from`: a run before all of them does not begin earlier.
 ///
 /// `None`: the time falls between two runs that have no room for a slot between them.
-pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequency: u32) -> Option<(Run, u32)> {
+pub fn place(
+    mut newest_first: impl Iterator<Item = Written>,
+    known_from: i64,
+    time: i64,
+    frequency: u32,
+) -> Option<(Run, u32)> {
     let Some(newest) = newest_first.next() else {
         return Some((Run::opened_by(time, frequency), 0));
     };
@@ -85,12 +90,12 @@ pub fn place(mut newest_first: impl Iterator<Item = Written>, time: i64, frequen
         if time >= run.start {
             return match run.slot_of(time) {
                 Some(slot) => Some((run, slot)),
-                None => before(next, Some(run.span_end()), time),
+                None => before(next, run.span_end(), time),
             };
         }
         next = run;
     }
-    before(next, None, time)
+    before(next, known_from.min(time), time)
 }
 
 /// The place of a sample behind all that `newest` can take.
@@ -107,14 +112,12 @@ fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
 }
 
 /// The place of a sample before `next`, in whose phase it goes, and not before `floor`.
-fn before(next: Run, floor: Option<i64>, time: i64) -> Option<(Run, u32)> {
+fn before(next: Run, floor: i64, time: i64) -> Option<(Run, u32)> {
     let step = i64::from(next.frequency);
     let slots_back = next.start.checked_sub(time)?.checked_add(step - 1)? / step;
     let runs_back = slots_back.checked_add(i64::from(RUN_SLOTS) - 1)? / i64::from(RUN_SLOTS);
     let mut start = next.start.checked_sub(runs_back.checked_mul(i64::from(RUN_SLOTS))?.checked_mul(step)?)?;
-    if let Some(floor) = floor
-        && start < floor
-    {
+    if start < floor {
         let room = next.start.checked_sub(floor)? / step;
         if room == 0 {
             return None;
@@ -137,16 +140,16 @@ mod tests {
 
     #[test]
     fn first_sample_stands_in_the_middle_of_slot_zero() {
-        assert_eq!(place([].into_iter(), 1000, 60), Some((Run { start: 970, frequency: 60 }, 0)));
-        assert_eq!(place([].into_iter(), 1000, 1), Some((Run { start: 1000, frequency: 1 }, 0)));
-        assert_eq!(place([].into_iter(), 1000, 7), Some((Run { start: 997, frequency: 7 }, 0)));
+        assert_eq!(place([].into_iter(), i64::MIN, 1000, 60), Some((Run { start: 970, frequency: 60 }, 0)));
+        assert_eq!(place([].into_iter(), i64::MIN, 1000, 1), Some((Run { start: 1000, frequency: 1 }, 0)));
+        assert_eq!(place([].into_iter(), i64::MIN, 1000, 7), Some((Run { start: 997, frequency: 7 }, 0)));
     }
 
     #[test]
     fn jitter_of_half_an_interval_stays_in_the_slot() {
         let run = written(970, 60, 0);
         for (time, slot) in [(1029, 0), (1030, 1), (1089, 1), (1090, 2), (970, 0)] {
-            assert_eq!(place([run].into_iter(), time, 60), Some((run.run, slot)), "{time}");
+            assert_eq!(place([run].into_iter(), i64::MIN, time, 60), Some((run.run, slot)), "{time}");
         }
     }
 
@@ -154,38 +157,41 @@ mod tests {
     fn a_full_run_is_followed_in_phase_and_a_gap_opens_its_own() {
         let run = written(970, 60, 511);
         let end = 970 + 512 * 60;
-        assert_eq!(place([run].into_iter(), end + 30, 60), Some((Run { start: end, frequency: 60 }, 0)));
-        assert_eq!(place([run].into_iter(), end + 1, 60), Some((Run { start: end, frequency: 60 }, 0)));
-        assert_eq!(place([run].into_iter(), end + 100_017, 60), Some((Run { start: end + 99_987, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, end + 30, 60), Some((Run { start: end, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, end + 1, 60), Some((Run { start: end, frequency: 60 }, 0)));
+        assert_eq!(
+            place([run].into_iter(), i64::MIN, end + 100_017, 60),
+            Some((Run { start: end + 99_987, frequency: 60 }, 0))
+        );
     }
 
     #[test]
     fn a_late_sample_goes_before_in_the_phase_of_the_next_run() {
         let run = written(100_010, 60, 3);
-        let (before, slot) = place([run].into_iter(), 100_009, 60).unwrap();
+        let (before, slot) = place([run].into_iter(), i64::MIN, 100_009, 60).unwrap();
         assert_eq!((before.span_end(), slot), (100_010, 511));
         let older = written(50_000, 60, 511);
-        let (between, slot) = place([run, older].into_iter(), 90_000, 60).unwrap();
+        let (between, slot) = place([run, older].into_iter(), i64::MIN, 90_000, 60).unwrap();
         assert!(between.start >= older.run.span_end());
         assert_eq!((100_010 - between.start) % 60, 0);
         assert_eq!(between.slot_of(90_000), Some(slot));
-        assert_eq!(place([run, older].into_iter(), 50_061, 60), Some((older.run, 1)));
+        assert_eq!(place([run, older].into_iter(), i64::MIN, 50_061, 60), Some((older.run, 1)));
     }
 
     #[test]
     fn a_changed_frequency_leaves_the_run_behind_what_is_written() {
         let run = written(970, 60, 2);
-        assert_eq!(place([run].into_iter(), 1100, 10), Some((run.run, 2)));
-        assert_eq!(place([run].into_iter(), 1150, 10), Some((Run { start: 1150, frequency: 10 }, 0)));
-        assert_eq!(place([run].into_iter(), 1200, 10), Some((Run { start: 1195, frequency: 10 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1100, 10), Some((run.run, 2)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1150, 10), Some((Run { start: 1150, frequency: 10 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1200, 10), Some((Run { start: 1195, frequency: 10 }, 0)));
     }
 
     #[test]
     fn a_closed_run_takes_what_falls_into_it_and_a_sender_behind_it_has_its_own_phase() {
         let run = Written { is_closed: true, ..written(970, 60, 2) };
-        assert_eq!(place([run].into_iter(), 1100, 60), Some((run.run, 2)));
-        assert_eq!(place([run].into_iter(), 1155, 60), Some((Run { start: 1150, frequency: 60 }, 0)));
-        assert_eq!(place([run].into_iter(), 1209, 60), Some((Run { start: 1179, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1100, 60), Some((run.run, 2)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1155, 60), Some((Run { start: 1150, frequency: 60 }, 0)));
+        assert_eq!(place([run].into_iter(), i64::MIN, 1209, 60), Some((Run { start: 1179, frequency: 60 }, 0)));
     }
 
     proptest! {
@@ -196,7 +202,7 @@ mod tests {
         ) {
             let mut runs: Vec<Written> = Vec::new();
             for (time, frequency) in samples {
-                let Some((run, slot)) = place(runs.iter().rev().copied(), time, frequency) else { continue };
+                let Some((run, slot)) = place(runs.iter().rev().copied(), i64::MIN, time, frequency) else { continue };
                 prop_assert!(slot < RUN_SLOTS);
                 let from = run.end_after(slot);
                 let nearest = from > time && slot == 0 && from - time < i64::from(run.frequency);
@@ -214,9 +220,9 @@ mod tests {
 
         #[test]
         fn no_time_and_no_run_overflows(start: i64, frequency in 1_u32.., time: i64, last_slot in 0_u32..512, other: i64) {
-            let _ = place([written(start, frequency, last_slot)].into_iter(), time, 60);
+            let _ = place([written(start, frequency, last_slot)].into_iter(), i64::MIN, time, 60);
             let (newer, older) = (start.max(other), start.min(other));
-            let _ = place([written(newer, frequency, 1), written(older, 60, last_slot)].into_iter(), time, frequency);
+            let _ = place([written(newer, frequency, 1), written(older, 60, last_slot)].into_iter(), i64::MIN, time, frequency);
         }
     }
 }

@@ -429,7 +429,8 @@ impl Store {
     /// Whether a snapshot may go as far as the archive is concerned.
     fn is_kept_elsewhere(&self, layers: &Layers, loaded: &Loaded) -> bool {
         let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed);
-        !is_fed || loaded.live.lsn_hi <= layers.archived_up_to(loaded.live.partition)
+        let is_known = canary::is(Canary::DropBeforeArchived);
+        !is_fed || is_known || loaded.live.lsn_hi <= layers.archived_up_to(loaded.live.partition)
     }
 
     /// Drops the partitions that are wholly older than the retention, a few a call. Hosts that `is_exempt` names (by
@@ -468,7 +469,8 @@ impl Store {
             return Ok(Progress::Idle);
         }
         let mut gone = Vec::new();
-        let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed);
+        let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed)
+            && !canary::is(Canary::DropBeforeArchived);
         let archived: Vec<(i64, Lsn)> = drops.iter().map(|&of| (of, layers.archived_up_to(of))).collect();
         self.change_layers(|layers, _| {
             // What came meanwhile is not archived yet.

@@ -1,5 +1,5 @@
-//! Seeding: a host that writes for the first time since the start goes on in the runs that snapshots hold, so that a
-//! restart does not shift the grid.
+//! Seeding: a host that writes for the first time since the start goes on in the runs that are stored, so that a
+//! restart does not shift the grid. The same brings back what was forgotten, when the clock goes back behind it.
 
 use super::Store;
 use super::layers::PARTITION;
@@ -10,18 +10,19 @@ use crate::slot::RUN_SLOTS;
 use std::sync::atomic::Ordering;
 
 impl Store {
-    /// Takes the runs of the late window from the directories of the snapshots, and those before it that a run of late
-    /// samples could reach back over. A damaged directory is passed over: the series then begins a new run.
-    pub(super) fn seed(&self, host: &Host, state: &mut HostState) {
-        state.seeded = true;
+    /// Takes the runs of what was written since `since` (unix seconds) from the head and the directories of the snapshots,
+    /// and those before it that a run of late samples could reach back over. A damaged directory is passed over: the
+    /// series then begins a new run.
+    pub(super) fn seed(&self, host: &Host, state: &mut HostState, since: i64) {
+        let reach = self.options().metrics.longest_interval() * i64::from(RUN_SLOTS);
+        let oldest = since.saturating_sub(reach).div_euclid(PARTITION);
+        state.runs.set_known_from(oldest.saturating_mul(PARTITION));
         if canary::is(Canary::ForgetRuns) {
             return;
         }
         let known = state.runs.series_count();
-        let options = self.options();
-        let frequency = options.metrics.iter().map(|(_, metric)| metric.frequency).max().unwrap_or(0);
-        let reach = options.late_window.saturating_add(i64::from(frequency) * i64::from(RUN_SLOTS));
-        let oldest = self.env.unix_now().saturating_sub(reach).div_euclid(PARTITION);
+        // Rows move from the head to the snapshots, in this order nothing is missed.
+        state.recall_runs();
         let layers = self.layers();
         for loaded in layers.snapshots.iter().filter(|loaded| loaded.live.partition >= oldest) {
             let Some(found) = loaded.file.find(&host.cluster, &host.name) else { continue };

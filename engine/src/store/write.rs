@@ -114,8 +114,10 @@ impl Store {
         let mut lines = Lines { store: self, options, groups, context, clusters, written, now, times };
         let decoded = decode::decode_repeats(body, &options.metrics, &context, scratch, &mut lines);
         let mut written = lines.written;
+        // A slot begins up to an interval before what it holds.
+        let oldest = now.saturating_sub(options.late_window).saturating_sub(options.metrics.longest_interval());
         for group in groups.iter_mut() {
-            self.append_group(options, group, rows, &mut written, now)?;
+            self.append_group(options, group, rows, &mut written, oldest)?;
         }
         written.reasons.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         self.counters.samples.fetch_add(written.accepted, Ordering::Relaxed);
@@ -129,16 +131,18 @@ impl Store {
         group: &mut Group,
         rows: &mut Rows,
         written: &mut Written,
-        now: i64,
+        oldest: i64,
     ) -> Result<(), Unavailable> {
         let Group { host: Some(host), layout: Some(seen), points, new_keys, template, learned, .. } = group else {
             return Ok(());
         };
         let mut guard = host.state.lock();
         let state = &mut *guard;
-        if !state.seeded {
-            self.seed(host, state);
+        if !state.runs.knows_from(oldest) {
+            self.seed(host, state, oldest);
         }
+        // What is not in the head yet could not be found again.
+        let may_forget = state.last_lsn <= self.log.durable();
         let known = u32::try_from(seen.len()).unwrap_or(u32::MAX);
         let new_ordinals = self.add_keys(options, state, new_keys);
         let ordinal_of = |seen: u32| match seen.checked_sub(known) {
@@ -194,10 +198,14 @@ impl Store {
                 return Ok(());
             }
             let lsn = self.log.append_row((host.id, &host.cluster, &host.name), &layout, row)?;
+            state.last_lsn = lsn;
             written.lsn = written.lsn.max(lsn);
             Ok(())
         })?;
-        state.runs.compact(now.saturating_sub(options.late_window));
+        if may_forget {
+            // A clock that is set right by a little need not bring anything back.
+            state.runs.compact(oldest.saturating_sub(options.skew));
+        }
         if !learned.is_empty() {
             learned.translate(ordinal_of);
             let template = self.templates.learn(template.as_ref(), &layout, &host.cluster, learned);

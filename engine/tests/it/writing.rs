@@ -6,7 +6,7 @@ use kymo_engine::disk::sim::Crash;
 use kymo_engine::format::StoreId;
 use kymo_engine::format::frame::{Frame, Place, Record};
 use kymo_engine::model::{Aggregation, Metric, Metrics};
-use kymo_engine::store::Store;
+use kymo_engine::store::{Progress, Store};
 
 const N1: (&str, &str, &str) = ("n1", "load", "");
 
@@ -63,6 +63,30 @@ fn a_late_sample_goes_into_the_run_that_covers_it_or_before_it_and_hides_nothing
         times.iter().map(|&slot| at(slot)).zip([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).collect();
     expected.sort_by_key(|&(time, _)| time);
     check_always(&world, store, "n1", "", &expected);
+}
+
+#[test]
+fn a_clock_that_goes_back_lays_no_run_over_one_that_is_long_past() {
+    const GAP: i64 = 40_000;
+    for takes_snapshot in [false, true] {
+        let mut world = World::new(1);
+        world.options.late_window = 3600;
+        let store = world.store();
+        let mut expected = Vec::new();
+        // Each is too far from the last one for its run, and in a phase of its own; so many that old runs are forgotten.
+        for (number, value) in (0..80).zip((0..80).map(f64::from)) {
+            put_all(&store, &line(N1, START + number * GAP, value));
+            expected.push((START + number * GAP, value));
+            while takes_snapshot && number == 60 && store.compact_step(true).unwrap() == Progress::Done {}
+            world.clock.pass(GAP);
+        }
+        world.clock.pass(-40 * GAP);
+        let again = START + 40 * GAP;
+        put_all(&store, &[line(N1, again, 100.0), line(N1, again - 1200, 101.0)].concat());
+        expected[40].1 = 100.0;
+        expected.insert(40, (again - 1200, 101.0));
+        check_always(&world, store, "n1", "", &expected);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Bugs that are put there on purpose are found, each within so many seeds. One that is not shows that the simulator
 //! sees less than it says.
 
-use kymo_engine::sim::{Canary, Failure, Script, run, set_canary};
+use kymo_engine::sim::{Canary, Failure, Op, Script, run, set_canary};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,12 +20,33 @@ fn failure(script: &Script) -> Option<String> {
     }
 }
 
+/// Whether a script does at all what a canary is about; the others need not be run.
+fn may_sing(canary: Canary, script: &Script) -> bool {
+    let jumps = |is_back: bool| script.ops.iter().any(|op| matches!(op, Op::Jump(hours) if (*hours < 0) == is_back));
+    match canary {
+        Canary::DropBeforeArchived | Canary::ArchiveUnchecked => script.setup.has_archive,
+        Canary::RetentionTrustsClock => script.setup.has_retention && jumps(false),
+        Canary::ForgottenRunsStay => jumps(true),
+        _ => true,
+    }
+}
+
 /// The first seed that finds a canary.
 fn find(canary: Canary) -> Option<(u64, String)> {
     set_canary(Some(canary));
-    let found = (0..SEEDS).find_map(|seed| failure(&Script::of_seed(seed)).map(|what| (seed, what)));
+    let scripts = (0..SEEDS).map(Script::of_seed).filter(|script| may_sing(canary, script));
+    let found = { scripts }.find_map(|script| failure(&script).map(|what| (script.seed, what)));
     set_canary(None);
     found
+}
+
+/// What users are told was broken on purpose is what is broken.
+#[test]
+fn the_documentation_names_every_canary() {
+    let told = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.md")).unwrap();
+    let untold: Vec<_> = Canary::ALL.iter().filter(|canary| !told.contains(&format!("| `{canary:?}` |"))).collect();
+    assert!(untold.is_empty(), "docs/reliability.md does not name {untold:?}");
+    assert!(told.contains(&format!("{} bugs", Canary::ALL.len())), "docs/reliability.md says another number of bugs");
 }
 
 #[test]
@@ -38,7 +59,7 @@ fn every_canary_is_found() {
         while let Some(&canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
             let begun = Instant::now();
             match find(canary) {
-                Some((seed, what)) => eprintln!("{canary:?}: seed {seed}, {:?}: {what}", begun.elapsed()),
+                Some((seed, what)) => eprintln!("| `{canary:?}` | {seed} | {:.1?} | {what}", begun.elapsed()),
                 None => missed.lock().unwrap().push(canary),
             }
         }

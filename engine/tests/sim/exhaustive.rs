@@ -2,7 +2,7 @@
 //! recovery after it, each operation fails, and every byte of the files rots.
 
 use kymo_engine::disk::sim::{Fault, Target};
-use kymo_engine::sim::{Line, Op, Script, Setup, Start, When, run, run_from, sweep};
+use kymo_engine::sim::{Line, Op, Script, Setup, Start, Swept, When, run, run_from, sweep};
 
 fn write(samples: &[(u8, When, u8)]) -> Op {
     let line = |&(series, when, value): &(u8, When, u8)| Line::Sample { series, when, value };
@@ -14,6 +14,7 @@ fn work(seed: u64, is_interval: bool) -> Script {
     let setup = Setup {
         is_interval,
         has_retention: true,
+        has_archive: false,
         has_short_window: false,
         has_short_writes: false,
         has_late_writes: seed % 2 == 1,
@@ -133,15 +134,35 @@ fn the_same_script_gives_the_same_run() {
 /// `KYMO_SIM_STRIDE=1` damages every byte.
 #[test]
 fn no_damage_of_any_byte_or_sector_of_any_file_is_silent() {
-    let stride = std::env::var("KYMO_SIM_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(7);
+    let stride = std::env::var("KYMO_SIM_STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(31);
     let mut script = work(2, false);
+    // A day of a series that is read every ten seconds: a snapshot of about 60 KiB.
+    for lines in (0..8640_u32).collect::<Vec<_>>().chunks(400) {
+        let late = |slot: &u32| When::Late(u16::try_from(slot * 65_536 / 8640).unwrap());
+        script.ops.push(write(&lines.iter().map(|slot| (4, late(slot), 7)).collect::<Vec<_>>()));
+        script.ops.extend([Op::Commit, Op::Prepare]);
+    }
+    script.ops.push(Op::Compact { now: true, steps: 255 });
     // Three days of one more series, so that the log has a full segment and the snapshots some columns.
     for round in 0..14 {
         script.ops.push(write(&[(0, When::Back(round), 7), (1, When::Now, 4), (9, When::Now, 7), (25, When::Now, 2)]));
         script.ops.push(Op::Pass(3));
         script.ops.push(Op::Commit);
     }
-    let [refused, told, unseen, torn] = sweep(&script, stride).unwrap_or_else(|failure| panic!("{failure}"));
-    eprintln!("{refused} refused, {told} told, {unseen} without effect, {torn} taken for a torn end");
+    let parts = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let swept: Vec<Swept> = std::thread::scope(|scope| {
+        let script = &script;
+        let sweeps: Vec<_> = (0..parts).map(|part| scope.spawn(move || sweep(script, stride, (part, parts)))).collect();
+        sweeps.into_iter().map(|part| part.join().unwrap().unwrap_or_else(|failure| panic!("{failure}"))).collect()
+    });
+    let sum = |of: fn(&Swept) -> u64| swept.iter().map(of).sum::<u64>();
+    let (refused, told) = (sum(|it| it.refused), sum(|it| it.told));
+    let (unseen, torn) = (sum(|it| it.unseen), sum(|it| it.torn));
+    let Swept { segment, snapshot, manifest, .. } = swept[0];
+    eprintln!(
+        "every {stride}th byte of segments of {segment}, snapshots of {snapshot}, a manifest of {manifest}: {refused} \
+         refused, {told} told, {unseen} without effect, {torn} taken for a torn end, 0 silent"
+    );
+    assert!(segment >= 48 << 10 && snapshot >= 56 << 10, "{segment} and {snapshot} bytes");
     assert!(refused > 100 && told > 10, "{refused} refused, {told} told");
 }

@@ -30,6 +30,14 @@ impl Bytes {
         Arc::make_mut(self.0.get_or_insert_with(|| Arc::new(ZEROS)))
     }
 
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own == other,
+            (None, None) => true,
+            _ => self.get() == other.get(),
+        }
+    }
+
     /// Puts bytes at an offset.
     fn put(&mut self, at: usize, bytes: &[u8]) {
         if bytes.len() == BLOCK && bytes == ZEROS {
@@ -69,6 +77,8 @@ pub(super) struct FileImage {
     live_len: usize,
     durable_len: usize,
     is_dirty: bool,
+    /// Whether reads may see pages that a failed sync has not written, and that nobody will write.
+    has_ghosts: bool,
     /// A sector that the device cannot read, until it is written.
     bad: Option<usize>,
 }
@@ -231,6 +241,7 @@ impl FileImage {
     /// length stays as it was.
     pub(super) fn sync_fails(&mut self, rng: &mut Rng) {
         self.is_dirty = false;
+        self.has_ghosts = true;
         for at in 0..self.pages.len() {
             let reach = self.reach(at);
             let page = &mut self.pages[at];
@@ -241,9 +252,31 @@ impl FileImage {
         }
     }
 
+    /// The system needs memory: of the pages that a failed sync has left clean, reads see again what the device has of
+    /// some. How many have changed by that.
+    pub(super) fn evict_ghosts(&mut self, rng: &mut Rng) -> u64 {
+        let mut evicted = 0;
+        if std::mem::take(&mut self.has_ghosts) {
+            for page in self.pages.iter_mut().filter(|page| !page.live.is_same(&page.durable)) {
+                if page.dirty == 0 && rng.coin() {
+                    page.live = page.durable.clone();
+                    evicted += 1;
+                } else {
+                    self.has_ghosts = true;
+                }
+            }
+        }
+        evicted
+    }
+
+    pub(super) fn has_ghosts(&self) -> bool {
+        self.has_ghosts
+    }
+
     /// Drops the cache: reads see the device. Nothing may be dirty.
     pub(super) fn evict(&mut self) {
         debug_assert!(!self.is_dirty);
+        self.has_ghosts = false;
         for page in &mut self.pages {
             page.live = page.durable.clone();
         }

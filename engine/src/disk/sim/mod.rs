@@ -85,6 +85,8 @@ pub struct Seen {
     pub short_writes: u64,
     /// Writes that landed after their process was dead.
     pub late_writes: u64,
+    /// Pages that a failed sync had left unwritten, and that reads then no longer saw.
+    pub ghosts_evicted: u64,
 }
 
 /// The error of every operation after the machine has stopped, and of handles from an earlier life.
@@ -164,6 +166,18 @@ impl SimDisk {
     /// Takes back all faults that are still to come.
     pub fn heal(&self) {
         self.state.lock().faults.clear();
+    }
+
+    /// Lets something be done that no fault and no stop disturbs, and that counts no operation.
+    pub fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let kept = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.faults), state.crash_at.take(), state.ops)
+        };
+        let done = work();
+        let mut state = self.state.lock();
+        (state.faults, state.crash_at, state.ops) = kept;
+        done
     }
 
     /// Whether any fault is still to come.

@@ -34,6 +34,7 @@ struct Held {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each tells something of its own")]
 pub(super) struct State {
     rng: Rng,
     nodes: BTreeMap<u64, Node>,
@@ -51,6 +52,8 @@ pub(super) struct State {
     /// Whether the last write of a killed process may land when the next one has begun.
     pub(super) late_writes: bool,
     late: Option<Late>,
+    /// Whether a sync has failed: some of what reads see is not on its way to the device.
+    has_ghosts: bool,
     /// What has come true of what may happen, for the curious: late writes that landed, syncs that failed, attempts
     /// that were short.
     pub(super) seen: super::Seen,
@@ -74,6 +77,7 @@ impl State {
             short_writes: false,
             late_writes: false,
             late: None,
+            has_ghosts: false,
             seen: super::Seen::default(),
             trace: 0,
         }
@@ -92,8 +96,21 @@ impl State {
         if self.stopped {
             return Err(Stopped::error());
         }
+        if self.has_ghosts && self.rng.below(8) == 0 {
+            self.evict_ghosts();
+        }
         self.stopped = self.crash_at.is_some_and(|at| self.ops >= at);
         Ok(self.stopped)
+    }
+
+    fn evict_ghosts(&mut self) {
+        self.has_ghosts = false;
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                self.seen.ghosts_evicted += file.evict_ghosts(&mut self.rng);
+                self.has_ghosts |= file.has_ghosts();
+            }
+        }
     }
 
     /// Runs an operation that happens wholly or not at all.
@@ -293,6 +310,7 @@ impl State {
         file.write(at, &bytes[..count]);
         if let Some(error) = sync_error {
             file.sync_fails(&mut self.rng);
+            self.has_ghosts = true;
             return Err(error);
         }
         if durable {
@@ -319,6 +337,7 @@ impl State {
         if let Some(error) = error {
             if error.kind() != io::ErrorKind::Interrupted {
                 file.sync_fails(&mut self.rng);
+                self.has_ghosts = true;
             }
             return Err(error);
         }

@@ -87,18 +87,21 @@ fn what_recovery_has_read_a_later_power_cut_does_not_take_back() {
 
 #[test]
 fn pages_of_a_failed_sync_are_seen_by_the_cache_and_not_by_the_device() {
-    let mut gone = 0;
+    let (mut gone, mut evicted) = (0, 0);
     for seed in SEEDS {
         let (disk, mut log) = with_log(seed);
         log.write(0, &block(1), false).unwrap();
         disk.fail_sync(Some(1));
         assert!(is_eio(&log.sync().unwrap_err()));
         log.sync().expect("the pages are clean now");
-        assert_eq!(disk.files()[Path::new("/d/log")][..4096], *block(1).as_bytes());
+        let is_seen = disk.files()[Path::new("/d/log")][..4096] == *block(1).as_bytes();
+        assert_eq!(u64::from(!is_seen), disk.seen().ghosts_evicted);
+        evicted += usize::from(!is_seen);
         disk.crash(Crash::Kill);
         gone += usize::from(read(&disk)[..4096] != *block(1).as_bytes());
     }
     assert!(gone > 150, "{gone}");
+    assert!((1..50).contains(&evicted), "memory is short now and then: {evicted}");
 }
 
 #[test]

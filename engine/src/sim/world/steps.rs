@@ -1,6 +1,6 @@
 //! The operations of a script, one function each.
 
-use super::super::model::{Effect, FREQUENCIES, Sample, Series};
+use super::super::model::{DAY, Effect, FREQUENCIES, Model, Sample, Series};
 use super::super::op::{Line, Op, When};
 use super::super::oracle::{Checked, Failure, Oracle, o4_every_line, o9_no_error_without_cause, o10_liveness};
 use super::super::report::Probe;
@@ -43,6 +43,7 @@ impl World {
             Op::Prepare => self.prepare(),
             Op::Compact { now, steps } => self.compact(*now, usize::from(*steps)),
             Op::Retain => self.retain(),
+            Op::Archive { steps, rots } => self.archive(usize::from(*steps), *rots),
             Op::Free { selector, age } => self.free(*selector, *age),
             Op::Query { series, back, len } => self.query(*series, i64::from(*back), i64::from(*len)),
             Op::QueryAmidst { series } => self.query_amidst(*series),
@@ -55,7 +56,7 @@ impl World {
                 if *hours < 0 {
                     self.report.reach(Probe::ClockBack);
                 }
-                self.clock.jump(i64::from(*hours) * 3600, self.present);
+                self.clock.jump(i64::from(*hours) * 3600);
                 Ok(())
             }
             Op::Restart => self.restart(),
@@ -174,7 +175,6 @@ impl World {
         }
         others.for_each(|(_, text)| body.push_str(text));
         let now = self.clock.unix_now();
-        self.present = self.present.max(now);
         let window = now - self.options.late_window..=now + self.options.skew;
         let good: Vec<Sample> = samples.iter().filter(|sample| window.contains(&sample.time)).copied().collect();
         bad += (samples.len() - good.len()) as u64;
@@ -303,7 +303,9 @@ impl World {
     pub(in super::super) fn retain(&mut self) -> Checked {
         let Some(retention) = self.options.retention else { return Ok(()) };
         let limit = self.clock.unix_now().min(self.model.newest) - retention;
-        self.model.expired = self.model.expired.max(limit.div_euclid(super::super::model::DAY));
+        let Model { expired, archived, .. } = &mut self.model;
+        let gone = if self.options.archive.is_some() { archived } else { expired };
+        *gone = limit.div_euclid(DAY).max(*gone);
         let store = self.store()?;
         for _ in 0..MANY {
             match store.retention_step(&|_, _| false) {
@@ -317,7 +319,41 @@ impl World {
         o10_liveness(false, || "retention never ends".to_owned())
     }
 
+    /// Archives; says nothing of whether there is more to do.
+    pub(in super::super) fn archive(&mut self, steps: usize, rots: bool) -> Checked {
+        let store = self.store()?;
+        let mut aside = read::files_aside(&self.disk);
+        for _ in 0..steps {
+            match store.archive_step() {
+                Ok(Progress::Done) => self.report.reach(Probe::Archived),
+                Ok(_) => break,
+                Err(error) => {
+                    let has_rotted = std::mem::take(&mut self.has_rotted_aside);
+                    let has_cause = self.has_cause() || self.failed.is_some() || has_rotted;
+                    self.report.reach(if has_rotted { Probe::ArchiveRefused } else { Probe::JobFailed });
+                    o9_no_error_without_cause(has_cause, || format!("archiving fails: {error}"))?;
+                    break;
+                }
+            }
+            // What is complete has not been read back yet.
+            let before = std::mem::replace(&mut aside, read::files_aside(&self.disk));
+            if rots && let Some(path) = aside.iter().find(|path| !before.contains(path)) {
+                let at = self.rng.number();
+                let rot = |bytes: &mut Vec<u8>| {
+                    let at = usize::try_from(at % bytes.len().max(1) as u64).unwrap_or(0);
+                    bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x10);
+                };
+                self.has_rotted_aside |= self.disk.corrupt(path, rot).is_ok();
+            }
+        }
+        if steps >= 16 { self.check() } else { Ok(()) }
+    }
+
     fn free(&mut self, selector: u8, age: u16) -> Checked {
+        // What is archived is not freed, and the model does not tell it from the rest.
+        if self.options.archive.is_some() {
+            return Ok(());
+        }
         self.sync()?;
         if self.disk.is_stopped() || self.failed.is_some() || !self.model.pending.is_empty() {
             return Ok(());
@@ -373,7 +409,7 @@ impl World {
         if !has_own && series.2 == 0 {
             return Ok(());
         }
-        let found = read::values(&store, series, (from, to));
+        let found = self.disk.undisturbed(|| read::values(&store, series, (from, to)));
         let found = found.map_err(|error| Failure::new(Oracle::O9, format!("{:?}: {error}", read::names(series))))?;
         self.served = self.served.max(durable);
         let mut whole = seen.settled.clone();

@@ -71,7 +71,7 @@ impl<'a> Timeline<'a> {
                 self.future += 1;
                 continue;
             }
-            let Some((run, slot)) = slot::place(runs.iter().rev().copied(), time, frequency) else {
+            let Some((run, slot)) = slot::place(runs.iter().rev().copied(), i64::MIN, time, frequency) else {
                 self.known += 1;
                 continue;
             };
