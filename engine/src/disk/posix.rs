@@ -22,8 +22,9 @@ use super::{AlignedBuf, BLOCK, Disk, Entry, FileBytes, Lock, LogFile, NewFile, R
 /// bandwidth of the device, small enough that a log sync does not wait long behind one.
 const PIECE_LEN: usize = 256 << 10;
 
-/// A lock is tried this often, this far apart: a predecessor that is being killed may have a write in flight.
-const LOCK_TRIES: u32 = 20;
+/// A lock is tried this often, this far apart: a predecessor that is being killed may have a write in flight, and on a
+/// busy device the kernel lets go of its lock seconds later.
+const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How much of a lock file is read to name its holder, in bytes.
@@ -251,6 +252,20 @@ mod tests {
         if statvfs(dir.path()).unwrap().f_blocks > 0 {
             assert_eq!(check_space(dir.path(), u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
         }
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_as_long_as_a_dead_holder_may_take_to_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = Posix.lock(&path, "process 17").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_secs(1));
+                drop(held);
+            });
+            Posix.lock(&path, "process 18").unwrap();
+        });
     }
 
     #[test]
