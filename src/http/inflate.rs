@@ -59,6 +59,8 @@ impl Write for Bounded {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.bytes.extend_from_slice(bytes);
+        // Whoever waits for this core is not kept until its slice of time ends: that is milliseconds.
+        std::thread::yield_now();
         Ok(bytes.len())
     }
 
