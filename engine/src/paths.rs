@@ -140,9 +140,10 @@ impl ArchivePart {
         format!("{}/{name}", self.folder())
     }
 
-    /// The key under which a file is written before it is published; readers pass over such names.
-    pub fn aside(&self, name: &str) -> String {
-        self.key(&format!("_{name}"))
+    /// The key under which a store, told by its id, writes a file before it is published: no other writes to it, and readers
+    /// pass over such names.
+    pub fn aside(&self, store: &str, name: &str) -> String {
+        self.key(&format!("_{store}-{name}"))
     }
 }
 
@@ -235,7 +236,7 @@ mod tests {
         let hive = ArchivePart { layout: ArchiveLayout::Hive, cluster: "a b/../_c".into(), partition: 20_779, part: 0 };
         assert_eq!(hive.key(&hive.file(3)), "cluster=a%20b%2F..%2F_c/date=2026-11-22/part-0-3.parquet");
         assert_eq!(hive.sidecar(), "cluster=a%20b%2F..%2F_c/date=2026-11-22/_manifest.json");
-        assert_eq!(hive.aside("x"), "cluster=a%20b%2F..%2F_c/date=2026-11-22/_x");
+        assert_eq!(hive.aside("07", "x"), "cluster=a%20b%2F..%2F_c/date=2026-11-22/_07-x");
         let flat = ArchivePart { layout: ArchiveLayout::Flat, cluster: "_a".into(), part: 2, ..hive };
         assert_eq!(flat.key(&flat.file(0)), "%5Fa/2026-11-22-2-0.parquet");
         assert_eq!(flat.sidecar(), "%5Fa/_manifest-2026-11-22-2.json");

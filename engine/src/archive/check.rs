@@ -75,7 +75,7 @@ impl Batches for Checker {
         let differs = |what: String| ArchiveError::Differs { key: self.part.names.folder(), what };
         let entry =
             self.written.sidecar.files.get(self.position).ok_or_else(|| differs("a file is missing".to_owned()))?;
-        let key = self.part.names.aside(&entry.name);
+        let key = self.part.names.aside(&self.written.sidecar.store, &entry.name);
         let file = match &self.file {
             Some(file) => file,
             None => self.file.insert(OpenFile::open(&self.place, &key, entry)?),

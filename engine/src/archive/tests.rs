@@ -162,7 +162,7 @@ fn another_store_is_refused_and_changes_nothing() {
     let error = publish(&*place, &other, &written.sidecar).unwrap_err();
     assert!(matches!(&error, ArchiveError::OtherStore { owner, .. } if *owner == "07".repeat(16)), "{error}");
     let seen = |files: BTreeMap<std::path::PathBuf, Vec<u8>>| -> Vec<_> {
-        files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains("_part")).collect()
+        files.into_iter().filter(|(path, _)| !path.to_string_lossy().contains("-part")).collect()
     };
     assert_eq!(seen(disk.files()), seen(before));
 }

@@ -91,7 +91,7 @@ impl Writer {
 
     fn finish_file(&mut self) -> Result<(), ArchiveError> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let key = self.part.names.aside(&self.entry.name);
+        let key = self.part.names.aside(&self.sidecar.store, &self.entry.name);
         let sink = file.into_inner().map_err(ArchiveError::encode(&key))?;
         let mut entry = std::mem::take(&mut self.entry);
         let sums = sink.finish().map_err(ArchiveError::io("write", &key))?;
@@ -119,7 +119,7 @@ impl Batches for Writer {
 
     fn end_batch(&mut self) -> Result<(), ArchiveError> {
         let name = self.part.names.file(u32::try_from(self.sidecar.files.len()).unwrap_or(u32::MAX));
-        let key = self.part.names.aside(&name);
+        let key = self.part.names.aside(&self.sidecar.store, &name);
         let file = if let Some(file) = &mut self.file {
             file
         } else {
@@ -188,7 +188,7 @@ pub fn publish(place: &dyn ArchiveStore, part: &Part, sidecar: &Sidecar) -> Resu
         }
     }
     for file in &sidecar.files {
-        let (aside, key) = (part.names.aside(&file.name), part.names.key(&file.name));
+        let (aside, key) = (part.names.aside(&sidecar.store, &file.name), part.names.key(&file.name));
         place.publish(&aside, &key).map_err(ArchiveError::io("publish", &key))?;
     }
     let len = content.len() as u64;

@@ -184,7 +184,7 @@ pub(super) fn add_archived(store: &Store, model: &Model, content: &mut Content, 
 pub(super) fn files_aside(disk: &SimDisk) -> Vec<PathBuf> {
     let is_aside = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        path.starts_with(ARCHIVE) && name.starts_with("_part") && name.ends_with(".parquet")
+        path.starts_with(ARCHIVE) && name.starts_with('_') && name.ends_with(".parquet")
     };
     disk.files().into_keys().filter(is_aside).collect()
 }
