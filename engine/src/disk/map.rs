@@ -43,8 +43,9 @@ use parking_lot::Mutex;
 use super::{FileBytes, invalid};
 use table::{Slot, Table};
 
-/// How many files are mapped at once. A store has some hundred; more would be a leak.
-const SLOTS: usize = 4096;
+/// How many files are mapped at once, which is about what Linux lets a process have. A store has some hundred, one with years
+/// of days, or a host with as many checkpoints, has thousands. What is never used takes no memory.
+const SLOTS: usize = 65_536;
 
 static TABLE: Table<SLOTS> = Table::new();
 
