@@ -446,6 +446,22 @@ fn every_row_of_a_recorded_archive_is_there_with_its_time_and_bits() {
 
 /// Checkpoints and archives at once: a value that both have is the same one, and damage to either is named.
 #[test]
+fn checkpoints_where_the_predecessor_has_them_by_default_are_taken_over() {
+    let site = Site::new(&[]);
+    let (from, to) = (checkpoints("wal"), site.path().join("var/checkpoints"));
+    for host in fs::read_dir(from.join("alpha")).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let to = to.join("alpha").join(host.file_name().expect("it has a name"));
+        fs::create_dir_all(&to).expect("a directory");
+        for file in fs::read_dir(&host).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            fs::copy(&file, to.join(file.file_name().expect("it has a name"))).expect("a file is copied");
+        }
+    }
+    let server = site.serve();
+    assert!(server.said().contains("importing the checkpoints of cc-metric-store"), "{}", server.said());
+    server.stop();
+}
+
+#[test]
 fn checkpoints_and_archives_are_imported_together_and_a_damaged_archive_is_named() {
     let site = Site::new(&[]);
     let old = archives(&site, "wal");
