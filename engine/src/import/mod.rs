@@ -144,6 +144,7 @@ pub fn import(
     }
     progress.hosts_total = hosts.len() as u64;
     progress.bytes_total = hosts.values().flatten().map(|file| file.len).sum();
+    let mut failed = BTreeSet::new();
     loop {
         progress = ImportProgress { pass: progress.pass + 1, hosts: 0, bytes: 0, ..progress };
         for (names, files) in &hosts {
@@ -156,6 +157,12 @@ pub fn import(
             import.host(&names.0, &names.1, &parsed.by_metric())?;
             if let Some(path) = reading.lost().or_else(|| spool.lost()) {
                 return Err(ImportError::Lost { path: path.to_owned() });
+            }
+            // What was there in the first pass has to be there in the others: days of it would be missing, and nobody told.
+            if progress.pass == 1 {
+                failed.extend(reading.failed.iter().map(|damaged| damaged.path.clone()));
+            } else if let Some(gone) = reading.failed.iter().find(|damaged| !failed.contains(&damaged.path)) {
+                return Err(ImportError::Lost { path: gone.path.clone() });
             }
             if progress.pass == 1 {
                 report.add(store, files, parsed.metrics());

@@ -1,9 +1,10 @@
 //! Archives of the predecessor on their way into a store: in bounded memory, as a whole or not at all.
 
 use super::{ImportReport, import};
+use crate::ccms::bin::{self, Series, Tree};
 use crate::ccms::parquet::tests::{archive, some_rows, zstd};
 use crate::disk::Disk;
-use crate::disk::sim::{Crash, SimDisk};
+use crate::disk::sim::{Crash, Fault, SimDisk, Target};
 use crate::env::Env;
 use crate::model::{Aggregation, Metric, Metrics};
 use crate::store::{Options, Store};
@@ -115,6 +116,40 @@ fn a_crash_at_any_operation_leaves_nothing_behind_and_the_next_try_brings_all() 
             assert!(values(&open(&disk).unwrap()) == wanted, "operation {at}");
         }
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_any_more_in_a_later_pass_is_not_left_out_silently() {
+    let disk = |fault| {
+        let disk = SimDisk::new(3);
+        let mut tree = Tree::default();
+        // More days than are written in one pass.
+        let values = (0..60 * 24).map(f64::from).collect();
+        *tree.at("metric0", "", "") = Series { start: 1_690_000_200, frequency: 3600, values };
+        disk.create_dir_all(Path::new("/old/alpha/a1")).unwrap();
+        disk.replace(Path::new("/old/alpha/a1/1690000200.bin"), &bin::write(0, 0, &tree)).unwrap();
+        if let Some(nth) = fault {
+            disk.fail(Fault { target: Target::Read, nth, errno: libc::EMFILE, is_sticky: false });
+        }
+        disk
+    };
+    let whole = disk(None);
+    assert_eq!(import_all(&whole).unwrap().imported.samples, 60 * 24);
+    let wanted = values(&open(&whole).unwrap());
+    let mut refused = 0;
+    for nth in 1.. {
+        let disk = disk(Some(nth));
+        let report = import_all(&disk);
+        if !disk.is_faulty() {
+            refused += u32::from(report.is_none());
+            let is_told = report.is_none_or(|report| report.damaged_files > 0);
+            disk.heal();
+            assert!(is_told || values(&open(&disk).unwrap()) == wanted, "read {nth}");
+            continue;
+        }
+        break;
+    }
+    assert!(refused > 1, "{refused}");
 }
 
 #[test]
