@@ -69,6 +69,9 @@ fn tell(before: &Stats, after: &Stats, as_json: bool) -> std::io::Result<()> {
         writeln!(out)?;
     } else {
         writeln!(out, "archived {rows} samples in {files} files of {}", size(bytes))?;
+        if rows == 0 && was == is && was > 0 {
+            writeln!(out, "nothing was due: how old a day is counts from the newest sample that the store has")?;
+        }
         writeln!(out, "hot tier: {} before, {} now", size(was), size(is))?;
     }
     out.flush()

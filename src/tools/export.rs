@@ -73,7 +73,9 @@ pub(crate) fn export(what: &Exported, config: &Config) -> Result<(), ToolError> 
     closed?;
     let left_out = samples.offered - samples.written;
     if left_out > 0 {
-        eprintln!("kymo: {left_out} samples were left out: line protocol cannot carry their names");
+        eprintln!(
+            "kymo: {left_out} samples were left out: the format has no way to write their names, or what is infinite"
+        );
     }
     eprintln!("kymo: {} samples of {} hosts exported to {}", samples.written, samples.hosts, what.to.display());
     Ok(())
@@ -277,7 +279,10 @@ fn checkpoints(disk: &dyn Disk, directory: &Path, from: i64, arrays: &[ExportArr
         if let Some(tree) = trees.get_mut(number) {
             let ExportArray { start, frequency, ref values, .. } = *array;
             *tree.at(metric, component, subcomponent) = Series { start, frequency, values: values.clone() };
-            written += array.samples().count() as u64;
+            // JSON has no number for what is infinite, or would be for a predecessor's 32 bits.
+            #[expect(clippy::cast_possible_truncation, reason = "that is what the predecessor does")]
+            let is_written = |(_, value): &(i64, f64)| !is_text || (*value as f32).is_finite();
+            written += array.samples().filter(is_written).count() as u64;
         }
     }
     if !trees.is_empty() {
