@@ -41,6 +41,12 @@ pub enum ArchiveError {
         /// Where.
         what: String,
     },
+    /// There are days in an archive, and nothing says where that is.
+    #[error("days of {cluster} are in an archive, and the configuration does not say where: set 'cleanup.directory'")]
+    NoPlace {
+        /// The cluster.
+        cluster: String,
+    },
     /// Another store writes to the same place.
     #[error("{key} belongs to the store {owner}: give each store an archive of its own")]
     OtherStore {

@@ -6,6 +6,7 @@
 
 use super::Store;
 use super::gather::{Captured, Gathered};
+use super::layers::Layers;
 use crate::archive::{ArchiveError, Reader, SeriesRows, Stretch};
 use crate::format::manifest::Archived;
 use crate::model::Lsn;
@@ -13,6 +14,7 @@ use crate::query::{Piece, Series, Values};
 use crate::slot::Run;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 /// What is asked of the series.
@@ -22,6 +24,8 @@ pub(super) struct Asked {
     pub(super) to: i64,
     /// The configured interval of the metric.
     pub(super) frequency: u32,
+    /// Values that may be read for it, all of which would be in memory at once.
+    pub(super) limit: usize,
 }
 
 impl Asked {
@@ -70,25 +74,38 @@ impl Tiers<'_> {
 type AllTiers<'a> = BTreeMap<(Cow<'a, str>, Cow<'a, str>), Tiers<'a>>;
 
 impl Store {
-    /// Puts what the archive has of a metric of a host under what the hot tier has.
+    /// Puts what the archive has of a metric of a host under what the hot tier has; `None` if both have more values in the
+    /// range than the limit.
     pub(super) fn put_under<'a>(
         &self,
         captured: &'a Captured,
         hot: Vec<Gathered<'a>>,
         asked: &Asked,
-    ) -> Result<Vec<Gathered<'a>>, ArchiveError> {
+    ) -> Result<Option<Vec<Gathered<'a>>>, ArchiveError> {
         let (cluster, ..) = captured.names();
         let parts: Vec<&Archived> =
             captured.layers().archived.iter().filter(|part| part.names.cluster == cluster && part.rows > 0).collect();
-        let Some(reader) = self.cold.as_ref().filter(|_| !parts.is_empty()) else { return Ok(hot) };
-        let mut all = AllTiers::new();
+        let Some(reader) = &self.cold else {
+            let is_asked = parts.iter().any(|part| asked.overlaps(part));
+            let no_place = || ArchiveError::NoPlace { cluster: cluster.to_owned() };
+            return if is_asked { Err(no_place()) } else { Ok(Some(hot)) };
+        };
+        if parts.is_empty() {
+            return Ok(Some(hot));
+        }
+        let (mut all, mut count) = (AllTiers::new(), 0_usize);
         for series in hot {
             let Gathered { component, subcomponent, pieces } = series;
+            count += pieces.iter().map(|(_, piece)| piece.values.len()).sum::<usize>();
             all.insert((component, subcomponent), Tiers { is_hot: true, cold: Vec::new(), hot: pieces });
         }
         let look = Look { store: self, reader, captured };
         for part in parts.iter().filter(|part| asked.overlaps(part)) {
             for series in look.at(part)? {
+                count += series.stretches.iter().map(|stretch| stretch.values.len()).sum::<usize>();
+                if count > asked.limit {
+                    return Ok(None);
+                }
                 let tiers = all.entry((series.component.into(), series.subcomponent.into())).or_default();
                 tiers.cold.extend(series.stretches.into_iter().map(piece_of));
             }
@@ -104,21 +121,65 @@ impl Store {
             subcomponent,
             pieces: tiers.cold.into_iter().map(|piece| (Lsn(0), piece)).chain(tiers.hot).collect(),
         });
-        Ok(gathered.collect())
+        Ok(Some(gathered.collect()))
     }
 
     /// The names of the hosts of a cluster that have data in the archive in a range. Where that cannot be told, a host
     /// without a name stands for it: asking for its data says why.
     pub(super) fn archived_hosts(&self, cluster: &str, from: i64, to: i64) -> Vec<String> {
-        let Some(reader) = &self.cold else { return Vec::new() };
         let mut hosts = Vec::new();
         let layers = self.layers();
-        let asked = Asked { from, to, frequency: 0 };
-        for part in layers.archived.iter().filter(|part| part.names.cluster == cluster && asked.overlaps(part)) {
-            hosts.extend(reader.hosts(&part.names, part.sidecar).unwrap_or_else(|_| vec![String::new()]));
+        let asked = Asked { from, to, frequency: 0, limit: 0 };
+        let is_asked = |part: &&Archived| part.rows > 0 && part.names.cluster == cluster && asked.overlaps(part);
+        for part in layers.archived.iter().filter(is_asked) {
+            let of_part = self.cold.as_ref().and_then(|reader| reader.hosts(&part.names, part.sidecar).ok());
+            hosts.extend(of_part.unwrap_or_else(|| vec![String::new()]));
         }
         hosts
     }
+
+    /// The archived parts of a cluster that have something in some partitions, oldest first. An error where there are any
+    /// and nothing says where.
+    pub(super) fn archived_parts<'a>(
+        &'a self,
+        layers: &'a Layers,
+        cluster: &str,
+        partitions: &RangeInclusive<i64>,
+    ) -> Result<Vec<(&'a Reader, &'a Archived)>, ArchiveError> {
+        let parts = layers.archived.iter().filter(|part| {
+            part.rows > 0 && part.names.cluster == cluster && partitions.contains(&part.names.partition)
+        });
+        let no_place = || ArchiveError::NoPlace { cluster: cluster.to_owned() };
+        parts.map(|part| Ok((self.cold.as_ref().ok_or_else(no_place)?, part))).collect()
+    }
+}
+
+/// Puts all that parts have of a metric of a host under what the hot tier has; series are in order then.
+pub(super) fn put_all_under(
+    gathered: &mut Vec<Gathered<'_>>,
+    parts: &[(&Reader, &Archived)],
+    host: &str,
+    metric: &str,
+) -> Result<(), ArchiveError> {
+    // The younger part is right: each comes under those before it.
+    for (reader, part) in parts.iter().rev() {
+        for series in reader.rows(&part.names, part.sidecar, host, metric)? {
+            let pieces = series.stretches.into_iter().map(|stretch| (Lsn(0), piece_of(stretch)));
+            let name = (&*series.component, &*series.subcomponent);
+            match gathered.iter_mut().find(|known| (&*known.component, &*known.subcomponent) == name) {
+                Some(known) => drop(known.pieces.splice(0..0, pieces)),
+                None => gathered.push(Gathered {
+                    component: series.component.into(),
+                    subcomponent: series.subcomponent.into(),
+                    pieces: pieces.collect(),
+                }),
+            }
+        }
+    }
+    if !parts.is_empty() {
+        gathered.sort_by(|a, b| (&a.component, &a.subcomponent).cmp(&(&b.component, &b.subcomponent)));
+    }
+    Ok(())
 }
 
 /// Looks for one metric of a host in the parts of its cluster.
@@ -199,7 +260,7 @@ impl Look<'_> {
     }
 }
 
-pub(super) fn piece_of(stretch: Stretch) -> Piece<'static> {
+fn piece_of(stretch: Stretch) -> Piece<'static> {
     let Stretch { run: Run { start, frequency }, first_slot, values } = stretch;
     Piece { start, frequency, first_slot, values: Values::F64(values.into()) }
 }

@@ -3,14 +3,13 @@
 //! Everything is moved into snapshots first, so a day is in the files of two partitions. What has left the hot tier comes
 //! out of the archive.
 
-use super::cold::piece_of;
+use super::cold::put_all_under;
 use super::gather::{Captured, Gathered, metrics_of};
 use super::layers::{Layers, PARTITION};
 use super::{JobError, Store};
 use crate::archive::{ArchiveError, Reader, Row, join_path};
 use crate::format::StoreId;
 use crate::format::manifest::{Archived, Free};
-use crate::model::Lsn;
 use crate::slot::Run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -55,6 +54,9 @@ impl Store {
     /// export has ended, whichever way.
     pub fn begin_export(&self) -> Result<Export<'_>, JobError> {
         self.settle()?;
+        if let Some(part) = self.layers().archived.iter().find(|part| part.rows > 0 && self.cold.is_none()) {
+            return Err(ArchiveError::NoPlace { cluster: part.names.cluster.clone() }.into());
+        }
         Ok(Export { store: self.manifest.lock().store, layers: self.layers(), archive: self.cold.as_ref() })
     }
 }
@@ -162,7 +164,7 @@ impl Export<'_> {
             let gathered = captured.gather(times);
             let mut gathered =
                 gathered.map_err(|error| JobError::Read { path: error.path.into(), source: error.source })?;
-            put_under(&mut gathered, &parts, host, &metric)?;
+            put_all_under(&mut gathered, &parts, host, &metric)?;
             each(&metric, &mut gathered)?;
             if let Some(path) = captured.poisoned() {
                 let source = io::Error::other("a page cannot be read");
@@ -175,34 +177,6 @@ impl Export<'_> {
 
 fn times_of(day: i64) -> Range<i64> {
     day.saturating_mul(PARTITION)..day.saturating_add(1).saturating_mul(PARTITION)
-}
-
-/// Puts what parts have of a metric of a host under what the hot tier has; series are in order then.
-fn put_under(
-    gathered: &mut Vec<Gathered<'_>>,
-    parts: &[(&Reader, &Archived)],
-    host: &str,
-    metric: &str,
-) -> Result<(), ArchiveError> {
-    // The younger part is right: each comes under those before it.
-    for (reader, part) in parts.iter().rev() {
-        for series in reader.rows(&part.names, part.sidecar, host, metric)? {
-            let pieces = series.stretches.into_iter().map(|stretch| (Lsn(0), piece_of(stretch)));
-            let name = (&*series.component, &*series.subcomponent);
-            match gathered.iter_mut().find(|known| (&*known.component, &*known.subcomponent) == name) {
-                Some(known) => drop(known.pieces.splice(0..0, pieces)),
-                None => gathered.push(Gathered {
-                    component: series.component.into(),
-                    subcomponent: series.subcomponent.into(),
-                    pieces: pieces.collect(),
-                }),
-            }
-        }
-    }
-    if !parts.is_empty() {
-        gathered.sort_by(|a, b| (&a.component, &a.subcomponent).cmp(&(&b.component, &b.subcomponent)));
-    }
-    Ok(())
 }
 
 /// Adds what a series has at some times.

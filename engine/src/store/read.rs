@@ -82,15 +82,15 @@ impl Store {
         let metric = settings.metrics.get(metric);
         let times = with_margins(request.from, request.to, metric.frequency);
         let captured = self.capture(&request.cluster, &query.host, name, &times);
-        let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
         let limit = settings.limits.query_points;
-        let gathered = match captured.gather_at_most(&times, limit) {
-            Ok(Some(hot)) => self.put_under(&captured, hot, &range),
-            Ok(None) => return fail(SeriesError::TooManyPoints { limit }),
+        let range = Asked { from: request.from, to: request.to, frequency: metric.frequency, limit };
+        let hot = match captured.gather_at_most(&times, limit) {
+            Ok(hot) => hot,
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };
-        let gathered = match gathered {
-            Ok(gathered) => gathered,
+        let gathered = match hot.map_or(Ok(None), |hot| self.put_under(&captured, hot, &range)) {
+            Ok(Some(gathered)) => gathered,
+            Ok(None) => return fail(SeriesError::TooManyPoints { limit }),
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };
         let series: Vec<Series<'_>> = gathered.iter().map(Gathered::series).collect();

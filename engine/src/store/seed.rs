@@ -2,11 +2,11 @@
 //! restart does not shift the grid. The same brings back what was forgotten, when the clock goes back behind it.
 
 use super::Store;
-use super::layers::PARTITION;
+use super::layers::{Layers, PARTITION};
 use crate::canary::{self, Canary};
 use crate::head::{Host, HostState};
 use crate::names::KeyName;
-use crate::slot::RUN_SLOTS;
+use crate::slot::{RUN_SLOTS, Run};
 use std::sync::atomic::Ordering;
 
 impl Store {
@@ -30,24 +30,53 @@ impl Store {
             // The predecessor's files do not tell when within its interval a sample was taken: nobody goes on in there.
             let is_closed = layers.is_import(loaded);
             for stripe in stripes.iter() {
-                let metric = self.layouts.metric(stripe.metric());
-                let names: Vec<KeyName<'_>> = stripe
-                    .columns()
-                    .map(|(component, subcomponent)| KeyName { metric, component, subcomponent })
-                    .collect();
-                if names.iter().any(|&name| state.layout.find(name).is_none()) {
-                    state.layout = self.layouts.extend(&state.layout, &names);
-                }
                 let last_slot = stripe.first_slot().saturating_add(stripe.slots()).saturating_sub(1);
-                for name in names {
-                    match state.layout.find(name) {
-                        Some(ordinal) if is_closed => state.runs.record_closed(ordinal, stripe.run(), last_slot),
-                        Some(ordinal) => state.runs.record(ordinal, stripe.run(), last_slot),
-                        None => {}
+                self.know(state, stripe.metric(), stripe.columns(), (stripe.run(), last_slot), is_closed);
+            }
+        }
+        self.seed_archived(host, state, &layers, since.div_euclid(PARTITION));
+        self.series.fetch_add(state.runs.series_count().saturating_sub(known), Ordering::Relaxed);
+    }
+
+    /// The same of days that are archived already, where the late window reaches back so far. What cannot be read is passed
+    /// over as a damaged directory is.
+    fn seed_archived(&self, host: &Host, state: &mut HostState, layers: &Layers, oldest: i64) {
+        let parts = self.archived_parts(layers, &host.cluster, &(oldest..=i64::MAX)).unwrap_or_default();
+        for (reader, part) in parts {
+            for metric in reader.metrics(&part.names, part.sidecar, &host.name).unwrap_or_default() {
+                for series in reader.rows(&part.names, part.sidecar, &host.name, &metric).unwrap_or_default() {
+                    let name = [(&*series.component, &*series.subcomponent)];
+                    for stretch in &series.stretches {
+                        let slots = u32::try_from(stretch.values.len()).unwrap_or(u32::MAX);
+                        let last_slot = stretch.first_slot.saturating_add(slots).saturating_sub(1);
+                        self.know(state, &metric, name.into_iter(), (stretch.run, last_slot), false);
                     }
                 }
             }
         }
-        self.series.fetch_add(state.runs.series_count().saturating_sub(known), Ordering::Relaxed);
+    }
+
+    /// Notes that series of a metric have a run up to a slot.
+    fn know<'a>(
+        &self,
+        state: &mut HostState,
+        metric: &str,
+        columns: impl Iterator<Item = (&'a str, &'a str)>,
+        (run, last_slot): (Run, u32),
+        is_closed: bool,
+    ) {
+        let metric = self.layouts.metric(metric);
+        let names: Vec<KeyName<'_>> =
+            columns.map(|(component, subcomponent)| KeyName { metric, component, subcomponent }).collect();
+        if names.iter().any(|&name| state.layout.find(name).is_none()) {
+            state.layout = self.layouts.extend(&state.layout, &names);
+        }
+        for name in names {
+            match state.layout.find(name) {
+                Some(ordinal) if is_closed => state.runs.record_closed(ordinal, run, last_slot),
+                Some(ordinal) => state.runs.record(ordinal, run, last_slot),
+                None => {}
+            }
+        }
     }
 }

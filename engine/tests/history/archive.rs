@@ -10,7 +10,7 @@ use kymo_engine::disk::{Disk, sim::SimDisk};
 use kymo_engine::env::Env;
 use kymo_engine::model::{Request, SeriesError};
 use kymo_engine::paths::ArchiveLayout;
-use kymo_engine::store::{Archive, Progress, Store};
+use kymo_engine::store::{Archive, ImportHost, ImportSeries, Progress, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -246,6 +246,87 @@ fn old_rows_that_are_in_the_head_alone_are_archived() {
     // What is young stays where it is, and there is nothing more to do.
     pair.write(&[sample("n1", now + 5 * DAY + 600)]);
     assert_eq!(pair.store.archive_step().unwrap(), Progress::Idle);
+}
+
+/// Samples of one series on an even grid.
+fn even(now: i64, count: i64) -> Vec<Sample> {
+    let time = |slot| now + crate::lab::frequency("load") * slot;
+    let sample = |time| Sample { key: ("n0".into(), "load".into(), String::new()), time, value: 1.5 };
+    (0..count).map(time).map(sample).collect()
+}
+
+#[test]
+fn an_import_leaves_what_is_archived() {
+    let mut pair = pair(15, ArchiveLayout::Hive);
+    let samples = even(pair.lab.clock.unix_now(), 40);
+    pair.write(&samples);
+    pair.pass(5 * DAY);
+    pair.write(&even(pair.lab.clock.unix_now(), 1));
+    pair.cleanup();
+    // Other values, a little beside the grid; the last one is news.
+    let mut others: Vec<(i64, f64)> = samples.iter().map(|sample| (sample.time + 17, 9.0)).collect();
+    let news = Sample { time: samples[39].time + 3600, value: 7.0, ..samples[39].clone() };
+    others.push((news.time, news.value));
+    let series = ImportSeries { samples: others, arrays: Vec::new() };
+    let mut import = pair.store.begin_import().unwrap();
+    import.host("c", "n0", &ImportHost::from([("load", BTreeMap::from([(("", ""), series)]))])).unwrap();
+    assert!(!import.next_pass().unwrap());
+    let imported = import.finish().unwrap();
+    assert_eq!((imported.samples, imported.known), (1, 40));
+    pair.lab.disk.crash(Crash::Kill);
+    pair.store = pair.lab.open().unwrap().0;
+    let question = Question { host: "n0".into(), metric: "load".into(), components: Vec::new() };
+    let found = |to| present(ask(&pair.store, &question, samples[0].time, to).unwrap().as_ref());
+    assert_eq!(found(samples[39].time + 60).into_values().collect::<Vec<_>>(), [1.5_f64.to_bits(); 40]);
+    assert_eq!(found(news.time + 60).into_values().next_back(), Some(7.0_f64.to_bits()));
+}
+
+#[test]
+fn a_late_sample_goes_into_the_run_that_is_archived() {
+    let mut pair = pair(16, ArchiveLayout::Hive);
+    for lab in [&mut pair.lab, &mut pair.twin_lab] {
+        lab.options.late_window = 10 * DAY;
+    }
+    let samples = even(pair.lab.clock.unix_now(), 40);
+    pair.write(&samples);
+    pair.pass(5 * DAY);
+    pair.write(&even(pair.lab.clock.unix_now(), 1));
+    pair.cleanup();
+    for (lab, store) in [(&pair.lab, &mut pair.store), (&pair.twin_lab, &mut pair.twin)] {
+        lab.disk.crash(Crash::Kill);
+        *store = lab.open().unwrap().0;
+    }
+    pair.write(&[Sample { value: 4.0, ..samples[20].clone() }]);
+    pair.compare(&mut Chance::new(16), 200);
+}
+
+#[test]
+fn the_limit_of_a_query_holds_for_what_is_archived() {
+    let (mut pair, _) = due(18);
+    let question = Question { host: "n0".into(), metric: "load".into(), components: Vec::new() };
+    let now = pair.lab.clock.unix_now();
+    pair.lab.options.limits.query_points = present(ask(&pair.store, &question, START, now).unwrap().as_ref()).len() / 3;
+    pair.cleanup();
+    pair.lab.disk.crash(Crash::Kill);
+    let (store, _) = pair.lab.open().unwrap();
+    let error = ask(&store, &question, START, START + 2 * DAY).unwrap_err();
+    assert!(matches!(error, SeriesError::TooManyPoints { .. }), "{error}");
+    ask(&store, &question, START + 6000, START + 12_000).unwrap();
+}
+
+#[test]
+fn days_of_an_archive_that_the_configuration_does_not_name_are_an_error() {
+    let (mut pair, _) = due(17);
+    pair.cleanup();
+    pair.lab.disk.crash(Crash::Kill);
+    pair.lab.options.archive = None;
+    let (store, _) = pair.lab.open().unwrap();
+    let question = Question { host: "n0".into(), metric: "load".into(), components: Vec::new() };
+    let now = pair.lab.clock.unix_now();
+    ask(&store, &question, now - 7200, now).unwrap();
+    let error = ask(&store, &question, START, now).unwrap_err();
+    assert!(error.to_string().contains("cleanup.directory"), "{error}");
+    assert!(store.begin_export().unwrap_err().to_string().contains("cleanup.directory"));
 }
 
 /// A store that has two days to archive, and one that stays.

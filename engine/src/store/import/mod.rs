@@ -12,6 +12,7 @@
 mod tests;
 mod timeline;
 
+use super::cold::put_all_under;
 use super::gather::ALWAYS;
 use super::layers::{Loaded, PARTITION};
 use super::{JobError, Store};
@@ -22,6 +23,7 @@ use crate::names::MetricName;
 use crate::slot::Run;
 use crate::snapshot::{Identity, Piece, Writer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use timeline::Timeline;
 
@@ -120,8 +122,8 @@ impl Import<'_> {
         let is_known = self.store.has_host(cluster, host);
         let mut begun = BTreeSet::new();
         for (metric, series) in metrics {
-            let stored = if is_known { self.store.stored(cluster, host, metric)? } else { BTreeMap::new() };
             let frequency = self.frequency(metric, series);
+            let stored = self.store.stored((cluster, host), metric, &days_of(series), is_known)?;
             let mut stripes: BTreeMap<(i64, Run), Vec<Column<'_>>> = BTreeMap::new();
             for (&(component, subcomponent), series) in series {
                 let stored = stored.get(&(component.to_owned(), subcomponent.to_owned()));
@@ -256,13 +258,38 @@ impl Store {
         self.hosts.find(cluster, host).is_some() || self.layers().has_host(cluster, host)
     }
 
-    /// What the store has of a metric of a host.
-    fn stored(&self, cluster: &str, host: &str, metric: &str) -> Result<Stored, JobError> {
+    /// What the store has of a metric of a host: all of the hot tier, if the host is known there, and what was archived of
+    /// some days.
+    fn stored(
+        &self,
+        (cluster, host): (&str, &str),
+        metric: &str,
+        days: &RangeInclusive<i64>,
+        is_known: bool,
+    ) -> Result<Stored, JobError> {
+        let layers = self.layers();
+        let parts = self.archived_parts(&layers, cluster, days)?;
+        if !is_known && parts.is_empty() {
+            return Ok(Stored::new());
+        }
         let name: MetricName = self.layouts.metric(metric);
         let captured = self.capture(cluster, host, name, &ALWAYS);
-        let gathered = captured.gather(&ALWAYS).map_err(|damage| JobError::Damaged(damage.to_string()))?;
+        let mut gathered = captured.gather(&ALWAYS).map_err(|damage| JobError::Damaged(damage.to_string()))?;
+        put_all_under(&mut gathered, &parts, host, metric)?;
         Ok(gathered.iter().map(super::gather::Gathered::slots).collect())
     }
+}
+
+/// The days of the samples of some series, and those beside them, into which a run may reach.
+fn days_of(series: &BTreeMap<(&str, &str), ImportSeries<'_>>) -> RangeInclusive<i64> {
+    let of_arrays = series.values().flat_map(|series| &series.arrays).flat_map(|array| {
+        let len = i64::try_from(array.values.len()).unwrap_or(i64::MAX);
+        [array.start, array.start.saturating_add(len.saturating_mul(array.frequency.into()))]
+    });
+    let of_samples = series.values().flat_map(|series| &series.samples).map(|&(time, _)| time);
+    let (first, last) =
+        of_arrays.chain(of_samples).fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(time), last.max(time)));
+    day_of(first).saturating_sub(1)..=day_of(last).saturating_add(1)
 }
 
 /// The UTC day in which a slot begins.
