@@ -100,4 +100,14 @@ impl RowGroup {
         }
         Some(Self { rows, chunks })
     }
+
+    /// Where its first chunk begins.
+    pub(super) fn begin(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.bytes.start).min().unwrap_or(0)
+    }
+
+    /// Bytes of its chunks.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.iter().fold(0, |bytes, chunk| bytes.saturating_add(chunk.bytes.len()))
+    }
 }

@@ -19,6 +19,12 @@ use std::borrow::Cow;
 
 /// Bytes of a page at most, before and after decompression.
 const PAGE_MAX: usize = 16 << 20;
+/// Rows of a file at most for each of its bytes. Writers end a page at a MiB or before, which are 2^17 times; with a page
+/// of each column, and its header, that are some hundred rows a byte even where all values are constant and compress to
+/// nothing. But a run of positions in a dictionary may say to be of any length.
+const ROWS_PER_BYTE: u64 = 1 << 10;
+/// So many a file may have in any case.
+const ROWS_MIN: u64 = 1 << 20;
 /// Bytes of a name at most: what the other formats of the predecessor can hold.
 const NAME_MAX: usize = u16::MAX as usize;
 
@@ -68,7 +74,21 @@ pub fn read<E>(bytes: &[u8], mut each: impl FnMut(&Row<'_>) -> Result<(), E>) ->
             return Ok(skips);
         }
     };
+    // Row groups that share pages would be read as often as the footer names them: together they are no more than the
+    // file.
+    let mut bytes_left = bytes.len();
+    let mut rows_left = ROWS_MIN.max((bytes.len() as u64).saturating_mul(ROWS_PER_BYTE));
     for group in &footer.groups {
+        let Some(left) = bytes_left.checked_sub(group.bytes()) else {
+            skips.add(group.begin(), 0, Reason::Rows);
+            continue;
+        };
+        bytes_left = left;
+        let Some(left) = rows_left.checked_sub(group.rows) else {
+            skips.add(group.begin(), group.bytes(), Reason::Rows);
+            continue;
+        };
+        rows_left = left;
         match read_group(bytes, group, &mut skips, &mut each) {
             Ok(()) => {}
             Err(Stop::Asked(error)) => return Err(error),
@@ -97,7 +117,7 @@ fn read_group<E>(
     skips: &mut Skips,
     each: &mut impl FnMut(&Row<'_>) -> Result<(), E>,
 ) -> Result<(), Stop<E>> {
-    let begin = group.chunks.iter().map(|chunk| chunk.bytes.start).min().unwrap_or(0);
+    let begin = group.begin();
     let mut widths = footer::WIDTHS.into_iter();
     let mut columns = group.chunks.clone().map(|chunk| Column::new(bytes, chunk, widths.next().flatten()));
     for _ in 0..group.rows {

@@ -234,3 +234,100 @@ fn what_is_no_archive_is_told() {
     let strange = archive(&some_rows(10), 10, prefixes);
     assert_eq!(why(&strange), Some(Reason::Encoding));
 }
+
+/// A struct of fields in rising order: number, kind and bytes of each.
+fn thrift(fields: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut last = 0;
+    for (number, kind, value) in fields {
+        bytes.push((number - last) << 4 | kind);
+        bytes.extend(value);
+        last = *number;
+    }
+    bytes.push(0);
+    bytes
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+    bytes
+}
+
+fn int(field: u8, number: u64) -> (u8, u8, Vec<u8>) {
+    (field, 6, varint(number << 1))
+}
+
+fn structs(field: u8, structs: &[Vec<u8>]) -> (u8, u8, Vec<u8>) {
+    (field, 9, [vec![0xfc], varint(structs.len() as u64), structs.concat()].concat())
+}
+
+/// An archive whose columns are one run of the first text or number of a dictionary each, of so many rows; its footer
+/// names the row group so often.
+fn run_of(rows: u64, groups: usize) -> Vec<u8> {
+    let mut file = b"PAR1".to_vec();
+    let (mut elements, mut chunks) = (vec![thrift(&[int(5, 8)])], Vec::new());
+    for name in super::COLUMNS {
+        let (kind, dictionary) = match name {
+            "timestamp" | "frequency" => (2, 60_u64.to_le_bytes().to_vec()),
+            "value" => (4, 1_f32.to_le_bytes().to_vec()),
+            _ => (6, b"\x01\0\0\0a".to_vec()),
+        };
+        let begin = file.len() as u64;
+        let len = dictionary.len() as u64;
+        file.extend(thrift(&[int(1, 2), int(2, len), int(3, len), (7, 12, thrift(&[int(1, 1), int(2, 0)]))]));
+        file.extend(dictionary);
+        let data = file.len() as u64;
+        // The width of positions, the length of a run of the same, and which one.
+        let page = [vec![1], varint(rows << 1), vec![0]].concat();
+        let len = page.len() as u64;
+        file.extend(thrift(&[int(1, 0), int(2, len), int(3, len), (5, 12, thrift(&[int(1, rows), int(2, 8)]))]));
+        file.extend(page);
+        let len = file.len() as u64 - begin;
+        let meta = [int(1, kind), int(4, 0), int(5, rows), int(7, len), int(9, data), int(11, begin)];
+        chunks.push(thrift(&[(3, 12, thrift(&meta))]));
+        let text = [varint(name.len() as u64), name.as_bytes().to_vec()].concat();
+        elements.push(thrift(&[int(1, kind), int(3, 0), (4, 8, text)]));
+    }
+    let group = thrift(&[structs(1, &chunks), int(3, rows)]);
+    let footer = thrift(&[structs(2, &elements), structs(4, &vec![group; groups])]);
+    file.extend(&footer);
+    file.extend(u32::try_from(footer.len()).unwrap().to_le_bytes());
+    file.extend(b"PAR1");
+    file
+}
+
+fn count(bytes: &[u8]) -> (u64, Skips) {
+    let mut rows = 0;
+    let skips = read(bytes, |_| {
+        rows += 1;
+        Ok::<_, Infallible>(())
+    });
+    let Ok(skips) = skips;
+    (rows, skips)
+}
+
+#[test]
+fn a_few_bytes_do_not_stand_for_rows_without_end() {
+    assert_eq!(count(&run_of(1 << 20, 1)), (1 << 20, Skips::default()));
+    for rows in [(1 << 20) + 1, 1 << 40] {
+        let bytes = run_of(rows, 1);
+        assert!(bytes.len() < 1024);
+        let (found, skips) = count(&bytes);
+        assert_eq!((found, skips.count, skips.first[0].why), (0, 1, Reason::Rows));
+        assert_eq!(skips.first[0].offset, 4);
+    }
+}
+
+#[test]
+fn row_groups_that_share_their_pages_are_read_only_as_often_as_the_file_is_long() {
+    let bytes = run_of(1000, 500);
+    let (found, skips) = count(&bytes);
+    assert!(found > 0 && found < 500_000, "{found} rows");
+    assert_eq!(found / 1000 + skips.count, 500);
+    assert!(skips.first.iter().all(|skip| skip.why == Reason::Rows && skip.bytes == 0));
+}
