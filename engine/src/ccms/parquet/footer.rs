@@ -86,10 +86,12 @@ impl RowGroup {
     /// `end` is where data end and the footer begins.
     fn read(group: &Fields<'_>, leaves: &[usize; COLUMNS.len()], end: usize) -> Option<Self> {
         let rows = u64::try_from(group.int(3)?).ok()?;
-        let all: Vec<Fields<'_>> = group.structs(1).collect();
         let mut chunks = <[Chunk; COLUMNS.len()]>::default();
-        for ((chunk, &leaf), kind) in chunks.iter_mut().zip(leaves).zip(TYPES) {
-            let fields = all.get(leaf)?.fields(3)?;
+        let mut found = 0;
+        for (number, column) in group.structs(1).enumerate() {
+            let of_leaf = chunks.iter_mut().zip(leaves).zip(TYPES).find(|((_, leaf), _)| **leaf == number);
+            let Some(((chunk, _), kind)) = of_leaf else { continue };
+            let fields = column.fields(3)?;
             let data = fields.size(9)?;
             let begin = fields.size(11).filter(|&dictionary| (1..data).contains(&dictionary)).unwrap_or(data);
             let bytes = begin..begin.checked_add(fields.size(7)?)?;
@@ -97,8 +99,10 @@ impl RowGroup {
                 return None;
             }
             *chunk = Chunk { bytes, codec: fields.int(4)? };
+            found += 1;
         }
-        Some(Self { rows, chunks })
+        // Each column is another leaf.
+        (found == COLUMNS.len()).then_some(Self { rows, chunks })
     }
 
     /// Where its first chunk begins.

@@ -2,6 +2,8 @@
 
 /// Structs and lists may nest so deep; those of Parquet nest half as deep.
 const DEPTH: usize = 16;
+/// Fields that are read have smaller numbers.
+const NUMBERS: usize = 12;
 
 /// A place in some bytes.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +26,10 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// The fields of a struct by their numbers.
+/// The fields of a struct by their numbers, those that somebody asks for: a byte may be a field, so what is kept is no
+/// more for a struct of millions of them.
 #[derive(Debug)]
-pub(super) struct Fields<'a>(Vec<(i64, Value<'a>)>);
+pub(super) struct Fields<'a>([Option<Value<'a>>; NUMBERS]);
 
 impl<'a> Thrift<'a> {
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
@@ -35,21 +38,28 @@ impl<'a> Thrift<'a> {
 
     /// The fields of the struct that begins here; goes behind it. `None` where the bytes are none.
     pub(super) fn fields(&mut self) -> Option<Fields<'a>> {
-        self.fields_at(DEPTH)
+        let mut fields = Fields([None; NUMBERS]);
+        self.walk(DEPTH, &mut |number, value| {
+            let field = usize::try_from(number).ok().and_then(|number| fields.0.get_mut(number));
+            if let Some(field) = field {
+                field.get_or_insert(value);
+            }
+        })?;
+        Some(fields)
     }
 
-    fn fields_at(&mut self, depth: usize) -> Option<Fields<'a>> {
+    /// Goes behind the struct that begins here; `each` gets its fields in their order.
+    fn walk(&mut self, depth: usize, each: &mut dyn FnMut(i64, Value<'a>)) -> Option<()> {
         let depth = depth.checked_sub(1)?;
-        let mut fields = Vec::new();
         let mut number = 0_i64;
         loop {
             let head = self.byte()?;
             if head == 0 {
-                return Some(Fields(fields));
+                return Some(());
             }
             let step = i64::from(head >> 4);
             number = if step == 0 { zigzag(self.varint()?) } else { number.checked_add(step)? };
-            fields.push((number, self.value(head & 15, depth)?));
+            each(number, self.value(head & 15, depth)?);
         }
     }
 
@@ -81,7 +91,7 @@ impl<'a> Thrift<'a> {
             }
             12 => {
                 let begin = *self;
-                self.fields_at(depth)?;
+                self.walk(depth, &mut |_, _| {})?;
                 Value::Struct(begin)
             }
             // Maps and the like stand nowhere in what is read.
@@ -126,7 +136,7 @@ pub(super) fn zigzag(number: u64) -> i64 {
 
 impl<'a> Fields<'a> {
     fn get(&self, number: i64) -> Option<Value<'a>> {
-        self.0.iter().find(|(is, _)| *is == number).map(|(_, value)| *value)
+        usize::try_from(number).ok().and_then(|number| *self.0.get(number)?)
     }
 
     pub(super) fn int(&self, number: i64) -> Option<i64> {
@@ -157,5 +167,25 @@ impl<'a> Fields<'a> {
             _ => (0, Thrift::new(&[], 0)),
         };
         (0..count).map_while(move |_| at.fields())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_struct_does_not_grow_with_its_fields() {
+        // Nothing on the heap, and little besides.
+        assert!(!std::mem::needs_drop::<Fields<'_>>() && size_of::<Fields<'_>>() <= 1024);
+        // A number in field 1, then a truth value a byte, whose numbers rise, and field 3 once more.
+        let mut bytes = vec![0x15, 10];
+        bytes.resize(1 << 20, 0x11);
+        bytes.extend([0x05, 6, 14, 0]);
+        let mut at = Thrift::new(&bytes, 0);
+        let fields = at.fields().unwrap();
+        assert_eq!(at.at, bytes.len());
+        assert_eq!((fields.int(1), fields.bool(2), fields.bool(3)), (Some(5), Some(true), Some(true)));
+        assert_eq!((fields.bool(12), fields.bool(-1), fields.int(3)), (None, None, None));
     }
 }
