@@ -97,6 +97,36 @@ fn what_is_later_than_the_present_is_counted_and_left_out() {
     assert_eq!((placed(&timeline).len(), timeline.future), (3, 3));
 }
 
+/// Of a number that is hopeless where each stretch is sought among all others, or moves them.
+const MANY: i64 = 100_000;
+
+#[test]
+fn samples_that_stand_alone_are_many_in_either_order() {
+    let rising: Vec<(i64, f64)> = (0..MANY).map(|at| (NOON + 36_000 * at, 1.0)).collect();
+    let falling: Vec<(i64, f64)> = rising.iter().rev().copied().collect();
+    for samples in [rising, falling] {
+        let mut timeline = Timeline::new(None, i64::MAX);
+        timeline.add_samples(&samples, 60);
+        assert_eq!((placed(&timeline).len(), timeline.known), (samples.len(), 0));
+    }
+}
+
+#[test]
+fn arrays_of_one_value_are_many_in_either_order() {
+    let one = numbers(7, 1);
+    let rising: Vec<i64> = (0..MANY).map(|at| NOON + 3600 * at).collect();
+    let falling: Vec<i64> = rising.iter().rev().copied().collect();
+    for starts in [rising, falling] {
+        let mut timeline = Timeline::new(None, i64::MAX);
+        for &start in &starts {
+            timeline.add(&array(start, 60, &one));
+        }
+        let found = placed(&timeline);
+        assert_eq!((found.len(), timeline.known), (starts.len(), 0));
+        assert_eq!(found.first(), Some(&(NOON, 7.0)));
+    }
+}
+
 type Piece = (i64, u32, Vec<Option<u8>>);
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {

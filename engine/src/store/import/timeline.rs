@@ -9,12 +9,13 @@ use super::{ImportArray, day_of};
 use crate::ccms::Values;
 use crate::slot::{self, RUN_SLOTS, Run, Written};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The stretches of a series.
 #[derive(Debug)]
 pub(super) struct Timeline<'a> {
-    /// By start.
-    stretches: Vec<Stretch<'a>>,
+    /// By the run that each begins with. A map: files come from the last to the first, so most go before all others.
+    stretches: BTreeMap<Run, Stretch<'a>>,
     /// No value may be later.
     latest: i64,
     /// Values that found their slot taken.
@@ -48,11 +49,8 @@ enum Source<'a> {
 impl<'a> Timeline<'a> {
     /// Begins with the runs that the store has.
     pub(super) fn new(stored: Option<&'a BTreeMap<Run, Vec<f64>>>, latest: i64) -> Self {
-        let stretches = stored.into_iter().flatten().map(|(&run, values)| Stretch {
-            run,
-            len: slots(values.len()),
-            from: Source::Stored(values),
-            fills: BTreeMap::new(),
+        let stretches = stored.into_iter().flatten().map(|(&run, values)| {
+            (run, Stretch { run, len: slots(values.len()), from: Source::Stored(values), fills: BTreeMap::new() })
         });
         Self { stretches: stretches.collect(), latest, known: 0, future: 0 }
     }
@@ -64,27 +62,29 @@ impl<'a> Timeline<'a> {
             last_slot: stretch.len.saturating_sub(1),
             is_closed: true,
         };
-        let mut runs: Vec<Written> = self.stretches.iter().map(written).collect();
+        let mut runs: BTreeMap<Run, Written> =
+            self.stretches.iter().map(|(&run, stretch)| (run, written(stretch))).collect();
         let mut placed: BTreeMap<Run, BTreeMap<u32, f64>> = BTreeMap::new();
         for &(time, value) in samples.iter().filter(|(_, value)| !value.is_nan()) {
             if time > self.latest {
                 self.future += 1;
                 continue;
             }
-            let Some((run, slot)) = slot::place(runs.iter().rev().copied(), i64::MIN, time, frequency) else {
+            // Only the run that begins behind the time and the one before that have a say; where there is none behind it,
+            // the newest one.
+            let behind = runs.range((Bound::Excluded(last_at(time)), Bound::Unbounded)).next();
+            let before = runs.range(..=last_at(time)).next_back();
+            let newest_first = behind.into_iter().chain(before).map(|(_, &known)| known);
+            let Some((run, slot)) = slot::place(newest_first, i64::MIN, time, frequency) else {
                 self.known += 1;
                 continue;
             };
-            if let Some(known) = runs.iter_mut().rfind(|known| known.run == run) {
-                known.last_slot = known.last_slot.max(slot);
-            } else {
-                let at = runs.partition_point(|known| known.run < run);
-                runs.insert(at, Written { run, last_slot: slot, is_closed: false });
-            }
+            let known = runs.entry(run).or_insert(Written { run, last_slot: slot, is_closed: false });
+            known.last_slot = known.last_slot.max(slot);
             placed.entry(run).or_default().insert(slot, value);
         }
         for (run, values) in placed {
-            match self.stretches.iter_mut().find(|stretch| stretch.run == run) {
+            match self.stretches.get_mut(&run) {
                 Some(stretch) => {
                     for (slot, value) in values {
                         self.known += u64::from(!stretch.fill(slot, value));
@@ -100,8 +100,7 @@ impl<'a> Timeline<'a> {
         let values = (first..=last).map(|slot| values.get(&slot).copied().unwrap_or(f64::NAN)).collect();
         let run = Run { start: run.end_after(first), ..run };
         let stretch = Stretch { run, len: last - first + 1, from: Source::Samples(values), fills: BTreeMap::new() };
-        let at = self.stretches.partition_point(|known| known.run < run);
-        self.stretches.insert(at, stretch);
+        self.stretches.insert(run, stretch);
     }
 
     /// Adds an array under all that is there.
@@ -121,9 +120,9 @@ impl<'a> Timeline<'a> {
         let mut at = 0;
         while at < count {
             let time = instant(at);
-            let next = self.stretches.partition_point(|stretch| stretch.run.start <= time);
-            let end = self.stretches.get(next).map_or(count, |next| count.min(index(next.run.start)));
-            let before = next.checked_sub(1).and_then(|before| self.stretches.get_mut(before));
+            let next = self.stretches.range((Bound::Excluded(last_at(time)), Bound::Unbounded)).next();
+            let end = next.map_or(count, |(next, _)| count.min(index(next.start)));
+            let before = self.stretches.range_mut(..=last_at(time)).next_back().map(|(_, before)| before);
             match before {
                 Some(stretch) if time < stretch.end() => {
                     let end = end.min(index(stretch.end()));
@@ -152,7 +151,7 @@ impl<'a> Timeline<'a> {
                     let count = last - first + 1;
                     let from = Source::Array { values, first, count };
                     let stretch = Stretch { run, len: slots(count), from, fills: BTreeMap::new() };
-                    self.stretches.insert(next, stretch);
+                    self.stretches.insert(run, stretch);
                     at = end;
                 }
             }
@@ -162,7 +161,7 @@ impl<'a> Timeline<'a> {
     /// Gives what is new, in pieces that lie within one day and are no longer than a run that is written: the day, the
     /// run, its first slot and the values. Days that are not wanted are passed over.
     pub(super) fn pieces(&self, mut wants: impl FnMut(i64) -> bool, mut each: impl FnMut(i64, Run, u32, Vec<f64>)) {
-        for stretch in &self.stretches {
+        for stretch in self.stretches.values() {
             let is_stored = matches!(stretch.from, Source::Stored(_));
             let mut slot = 0;
             while slot < stretch.len {
@@ -241,6 +240,11 @@ impl Stretch<'_> {
         let (&first, _) = fills.next()?;
         Some((first, fills.next_back().map_or(first, |(&last, _)| last) + 1))
     }
+}
+
+/// The last of all runs that could begin at a time.
+fn last_at(time: i64) -> Run {
+    Run { start: time, frequency: u32::MAX }
 }
 
 fn slots(len: usize) -> u32 {
