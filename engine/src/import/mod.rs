@@ -151,6 +151,11 @@ pub fn import(
             if !watch(&progress) {
                 return Err(ImportError::Stopped);
             }
+            progress.hosts += 1;
+            progress.bytes += files.iter().map(|file| file.len).sum::<u64>();
+            if !import.wants_host(names) {
+                continue;
+            }
             let archived = spool.snapshots(names)?;
             let reading = Reading::open(disk, files, archived);
             let parsed = reading.parse();
@@ -169,8 +174,6 @@ pub fn import(
                 parsed.damaged.into_iter().for_each(|damaged| report.damage(damaged));
                 reading.failed.into_iter().for_each(|damaged| report.damage(damaged));
             }
-            progress.hosts += 1;
-            progress.bytes += files.iter().map(|file| file.len).sum::<u64>();
         }
         watch(&progress);
         if !import.next_pass()? {

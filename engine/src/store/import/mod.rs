@@ -6,7 +6,8 @@
 //! manifest, so an import that was cut off has not happened, and the next open removes what it left.
 //!
 //! Hosts come in their order, one at a time. Memory is bounded by one metric of one host over [`WINDOW`] days, and a
-//! buffer for each of those days; where there are more days, the hosts are gone through again.
+//! buffer for each of those days; where there are more days, those hosts are gone through again that have something of
+//! them.
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,10 @@ pub struct Import<'s> {
     done: BTreeSet<i64>,
     /// Days that wait for another pass.
     waiting: BTreeSet<i64>,
+    /// Hosts, with their clusters, that have something of these days.
+    waiting_hosts: BTreeSet<(String, String)>,
+    /// Hosts that have something for this pass; in the first one that is not known.
+    wanted_hosts: Option<BTreeSet<(String, String)>>,
     files: Vec<Loaded>,
     imported: Imported,
 }
@@ -105,6 +110,8 @@ impl Store {
             window: BTreeSet::new(),
             done: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            waiting_hosts: BTreeSet::new(),
+            wanted_hosts: None,
             files: Vec::new(),
             imported: Imported::default(),
         })
@@ -117,10 +124,18 @@ impl Import<'_> {
         self.store.paths.spool()
     }
 
-    /// Takes what there is of a host. Hosts come in rising order of (cluster, host), in every pass the same.
+    /// Whether a host may have something for this pass. One that has not need not be read again: few of many hosts may
+    /// have most of the days.
+    pub fn wants_host(&self, host: &(String, String)) -> bool {
+        self.wanted_hosts.as_ref().is_none_or(|wanted| wanted.contains(host))
+    }
+
+    /// Takes what there is of a host. Hosts come in rising order of (cluster, host), in every pass the same but for those
+    /// that are not wanted.
     pub fn host(&mut self, cluster: &str, host: &str, metrics: &ImportHost<'_>) -> Result<(), JobError> {
         let is_known = self.store.has_host(cluster, host);
         let mut begun = BTreeSet::new();
+        let mut is_waiting = false;
         for (metric, series) in metrics {
             let frequency = self.frequency(metric, series);
             let stored = self.store.stored((cluster, host), metric, &days_of(series), is_known)?;
@@ -139,7 +154,11 @@ impl Import<'_> {
                 self.imported.known += if is_first_pass { timeline.known } else { 0 };
                 self.imported.future += if is_first_pass { timeline.future } else { 0 };
                 timeline.pieces(
-                    |day| self.wants(day),
+                    |day| {
+                        let wants = self.wants(day);
+                        is_waiting |= !wants && !self.done.contains(&day);
+                        wants
+                    },
                     |day, run, first_slot, values| {
                         stripes.entry((day, run)).or_default().push(((component, subcomponent), first_slot, values));
                     },
@@ -148,6 +167,9 @@ impl Import<'_> {
             for ((day, run), columns) in stripes {
                 self.stripe((cluster, host), metric, (day, run), columns, &mut begun)?;
             }
+        }
+        if is_waiting {
+            self.waiting_hosts.insert((cluster.to_owned(), host.to_owned()));
         }
         for day in begun {
             if let Some((path, writer)) = self.writers.get_mut(&day) {
@@ -167,6 +189,7 @@ impl Import<'_> {
             self.files.push(self.store.load(identity, 0, path, &finished)?);
         }
         self.done.append(&mut self.window);
+        self.wanted_hosts = Some(std::mem::take(&mut self.waiting_hosts));
         Ok(!std::mem::take(&mut self.waiting).is_empty())
     }
 

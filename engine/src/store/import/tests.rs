@@ -240,6 +240,36 @@ fn import(disk: &SimDisk) -> Option<Imported> {
     Some(imported)
 }
 
+#[test]
+fn a_host_without_a_day_that_waits_is_not_wanted_again() {
+    let one = numbers(7, 1);
+    let of_days = |days: i64| {
+        let arrays = (0..days).map(|day| array(NOON - day * DAY, 60, &one)).collect();
+        let series = ImportSeries { arrays, samples: Vec::new() };
+        ImportHost::from([("load", BTreeMap::from([(("", ""), series)]))])
+    };
+    let disk = SimDisk::new(5);
+    let store = open(&disk);
+    let mut import = store.begin_import().unwrap();
+    let mut taken = Vec::new();
+    loop {
+        for (host, days) in [("few", 2), ("many", 300), ("none", 0)] {
+            let names = ("c".to_owned(), host.to_owned());
+            if import.wants_host(&names) {
+                import.host("c", host, &of_days(days)).unwrap();
+                taken.push(host);
+            }
+        }
+        if !import.next_pass().unwrap() {
+            break;
+        }
+    }
+    let count = |host| taken.iter().filter(|taken| **taken == host).count();
+    assert_eq!([count("few"), count("none")], [1, 1]);
+    assert_eq!(count("many"), 10);
+    assert_eq!(import.finish().unwrap().samples, 302);
+}
+
 fn values(store: &Store, host: &str) -> Vec<f64> {
     let query = Query { metric: "load".to_owned(), host: host.to_owned(), ..Query::default() };
     let request = Request { cluster: "c".to_owned(), from: 0, to: i64::MAX, with_padding: false, ..Request::default() };
