@@ -5,7 +5,7 @@
 //! has. It only adds: where a slot has a value, that value stays. All its files come to life with one change of the
 //! manifest, so an import that was cut off has not happened, and the next open removes what it left.
 //!
-//! Hosts come in their order, one at a time. Memory is bounded by one metric of one host over [`WINDOW`] days, and a
+//! Hosts come in their order, one at a time. Memory is bounded by one metric of one host over some days, and a
 //! buffer for each of those days; where there are more days, those hosts are gone through again that have something of
 //! them.
 
@@ -30,6 +30,8 @@ use timeline::Timeline;
 
 /// Days whose files are written at a time.
 const WINDOW: usize = 32;
+/// And where there are many days: as many as are done already, up to these. Each costs an open file and some hundred KiB.
+const WINDOW_MAX: usize = 128;
 
 /// An import that is under way. Dropped before [`Import::finish`], it has not happened.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub struct Import<'s> {
     /// No value may be later, in unix seconds.
     latest: i64,
     writers: BTreeMap<i64, (PathBuf, Writer)>,
-    /// Days that are written in this pass, at most [`WINDOW`].
+    /// Days that are written in this pass, at most [`WINDOW`] or, late, [`WINDOW_MAX`].
     window: BTreeSet<i64>,
     /// Days that are written.
     done: BTreeSet<i64>,
@@ -211,7 +213,7 @@ impl Import<'_> {
         if self.done.contains(&day) {
             return false;
         }
-        if self.window.len() < WINDOW {
+        if self.window.len() < self.done.len().clamp(WINDOW, WINDOW_MAX) {
             self.window.insert(day);
         }
         let wants = self.window.contains(&day);

@@ -266,7 +266,7 @@ fn a_host_without_a_day_that_waits_is_not_wanted_again() {
     }
     let count = |host| taken.iter().filter(|taken| **taken == host).count();
     assert_eq!([count("few"), count("none")], [1, 1]);
-    assert_eq!(count("many"), 10);
+    assert!(count("many") <= 5, "{} passes", count("many"));
     assert_eq!(import.finish().unwrap().samples, 302);
 }
 
