@@ -88,7 +88,9 @@ pub enum Unavailable {
     #[error("{0} bytes wait for the device")]
     Overloaded(usize),
     /// Rows and names take more memory than they may; rows leave it as fast as snapshots are written.
-    #[error("rows and names take {used} bytes of memory where {cap} are allowed (memory-cap)")]
+    #[error(
+        "rows and names take {used} bytes of memory where {cap} are allowed: snapshots do not keep up, or memory-cap is small"
+    )]
     Memory {
         /// Bytes that they take.
         used: u64,

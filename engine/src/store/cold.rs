@@ -33,6 +33,14 @@ impl Asked {
         let margin = i64::from(self.frequency);
         part.times.start < self.to.saturating_add(margin) && part.times.end > self.from.saturating_sub(margin)
     }
+
+    /// How many values of a stretch are in the range.
+    fn count(&self, stretch: &Stretch) -> usize {
+        let Stretch { run, first_slot, values } = stretch;
+        let end = first_slot.saturating_add(u32::try_from(values.len()).unwrap_or(u32::MAX));
+        let seconds = run.end_after(end).min(self.to).saturating_sub(run.end_after(*first_slot).max(self.from));
+        usize::try_from(seconds.div_euclid(i64::from(run.frequency.max(1)))).unwrap_or(0)
+    }
 }
 
 /// A series of any tier.
@@ -102,7 +110,7 @@ impl Store {
         let look = Look { store: self, reader, captured };
         for part in parts.iter().filter(|part| asked.overlaps(part)) {
             for series in look.at(part)? {
-                count += series.stretches.iter().map(|stretch| stretch.values.len()).sum::<usize>();
+                count += series.stretches.iter().map(|stretch| asked.count(stretch)).sum::<usize>();
                 if count > asked.limit {
                     return Ok(None);
                 }

@@ -62,6 +62,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+/// Rows may take as many bytes of memory as so many logs of the bound, and as many more, before writes are refused: a bound
+/// that holds also where snapshots do not keep up.
+const ROWS_BOUNDS: u64 = 4;
+const ROWS_SLACK: u64 = 64 << 20;
+
 /// What a store is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -252,11 +257,23 @@ impl Store {
     /// Why writes are refused at present, if they are.
     pub fn ready(&self) -> Result<(), Unavailable> {
         self.log.admit()?;
+        let options = self.options();
         let used = self.memory_bytes();
-        match self.options().memory_cap {
+        match options.memory_cap {
             Some(cap) if used > cap => Err(Unavailable::Memory { used, cap }),
-            _ => Ok(()),
+            _ => self.check_rows(options.log_bound),
         }
+    }
+
+    /// Whether snapshots keep up: rows are as many as a few logs of the bound have, or those who write have to wait.
+    fn check_rows(&self, log_bound: u64) -> Result<(), Unavailable> {
+        let used = self.head_bytes.load(Ordering::Relaxed);
+        let cap = |bound: u64| ROWS_SLACK.saturating_add(bound.saturating_mul(ROWS_BOUNDS));
+        if used <= cap(log_bound) {
+            return Ok(());
+        }
+        let cap = cap(log_bound.max(4 * self.log.pulse().definition_bytes as u64));
+        if used > cap { Err(Unavailable::Memory { used, cap }) } else { Ok(()) }
     }
 
     /// Bytes of rows and names in memory.

@@ -113,6 +113,28 @@ fn a_wrong_clock_does_not_delete_history() {
 }
 
 #[test]
+fn without_a_cap_rows_have_a_bound_too_where_snapshots_do_not_keep_up() {
+    let disk = SimDisk::new(4);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open_with(&disk, &clock, |options| options.log_bound = 1 << 20);
+    let lines = |minute: i64| -> String {
+        let time = NOON - 23 * 3600 + 60 * (minute % 1380);
+        let line =
+            |core| format!("load,cluster=c,hostname=h{},type=core,type-id={core} value={core} {time}\n", minute / 1380);
+        (0..1000).map(line).collect()
+    };
+    let refused = (0..100_000).find_map(|minute| {
+        let written = store.write(lines(minute).as_bytes(), "", true);
+        while store.commit_step() == Progress::Done {}
+        written.err()
+    });
+    let Some(Unavailable::Memory { used, cap }) = refused else { panic!("{refused:?}") };
+    assert!(used > cap && cap < 80 << 20, "{used} {cap}");
+    while store.compact_step(false).unwrap() == Progress::Done {}
+    assert_eq!(store.ready(), Ok(()));
+}
+
+#[test]
 fn above_the_memory_cap_writes_are_refused_until_rows_have_moved_into_snapshots() {
     let disk = SimDisk::new(3);
     let clock = Arc::new(Clock(AtomicI64::new(NOON)));

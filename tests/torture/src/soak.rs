@@ -34,9 +34,9 @@ const PACED: usize = 16;
 const OVERLOAD: usize = 128;
 const LOG_BOUND: u64 = 16 << 20;
 const IN_FLIGHT: u64 = 64 << 20;
-/// What anonymous memory may be: rows of three log bounds (those that are written to a snapshot, those that came
-/// meanwhile, and the slack), the bodies that may be held, and all else: names, queries, archiving, threads.
-const BOUND: u64 = 3 * LOG_BOUND + IN_FLIGHT + (128 << 20);
+/// What anonymous memory may be: rows of four log bounds and 64 MiB, above which writes are refused, the bodies that may
+/// be held, and all else: names, queries, archiving, threads.
+const BOUND: u64 = 4 * LOG_BOUND + (64 << 20) + IN_FLIGHT + (128 << 20);
 /// The cluster whose data are freed again and again.
 const FREED: &str = "freed";
 
