@@ -447,7 +447,10 @@ fn every_row_of_a_recorded_archive_is_there_with_its_time_and_bits() {
 /// Checkpoints and archives at once: a value that both have is the same one, and damage to either is named.
 #[test]
 fn checkpoints_where_the_predecessor_has_them_by_default_are_taken_over() {
-    let site = Site::new(&[]);
+    let mut config = recorded_config("config.json");
+    config.get_mut("metric-store").expect("a section").remove("checkpoints");
+    let site = Site::empty();
+    site.configure(config, &[]);
     let (from, to) = (checkpoints("wal"), site.path().join("var/checkpoints"));
     for host in fs::read_dir(from.join("alpha")).expect("a directory").map(|entry| entry.expect("an entry").path()) {
         let to = to.join("alpha").join(host.file_name().expect("it has a name"));
