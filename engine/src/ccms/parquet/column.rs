@@ -1,14 +1,17 @@
 //! The values of a column chunk, page after page.
 
 use super::super::Reason;
-use super::PAGE_MAX;
 use super::encoding::{Delta, Hybrid};
 use super::footer::Chunk;
 use super::thrift::{Fields, Thrift};
+use super::{NAME_MAX, PAGE_MAX};
+use std::io::Read as _;
 use std::ops::Range;
 
 /// Codecs.
 const UNCOMPRESSED: i64 = 0;
+const SNAPPY: i64 = 1;
+const GZIP: i64 = 2;
 const ZSTD: i64 = 6;
 /// Kinds of pages.
 const DATA: i64 = 0;
@@ -19,6 +22,7 @@ const PLAIN: i64 = 0;
 const PLAIN_DICTIONARY: i64 = 2;
 const DELTA_BINARY_PACKED: i64 = 5;
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+const DELTA_BYTE_ARRAY: i64 = 7;
 const RLE_DICTIONARY: i64 = 8;
 const BYTE_STREAM_SPLIT: i64 = 9;
 
@@ -49,6 +53,8 @@ enum Values {
     Delta(Delta),
     /// The lengths of texts, and where the next text is.
     Lengths(Delta, usize),
+    /// The lengths of what texts share with the text before, those of the rest, where the next rest is, and the text before.
+    Shared(Delta, Delta, usize, Vec<u8>),
     Positions(Hybrid),
 }
 
@@ -87,7 +93,9 @@ impl<'a> Column<'a> {
     /// put those that follow into other rows.
     fn is_used_up(&self) -> bool {
         match self.values {
-            Values::Plain(at) | Values::Lengths(_, at) => self.width.is_some() || at == self.page.len(),
+            Values::Plain(at) | Values::Lengths(_, at) | Values::Shared(.., at, _) => {
+                self.width.is_some() || at == self.page.len()
+            }
             _ => true,
         }
     }
@@ -106,6 +114,20 @@ impl<'a> Column<'a> {
                 *at = begin.checked_add(usize::try_from(len).ok()?)?;
                 page.get(begin..*at)
             }),
+            Values::Shared(shared, rests, at, text) => {
+                shared.next(page).zip(rests.next(page)).and_then(|(shared, len)| {
+                    let begin = *at;
+                    *at = begin.checked_add(usize::try_from(len).ok()?)?;
+                    let (shared, rest) = (usize::try_from(shared).ok()?, page.get(begin..*at)?);
+                    // Texts may grow with each that shares all of the one before.
+                    if shared > text.len() || shared + rest.len() > NAME_MAX {
+                        return None;
+                    }
+                    text.truncate(shared);
+                    text.extend_from_slice(rest);
+                    Some(&**text)
+                })
+            }
             Values::Positions(positions) => positions.next(page).and_then(|position| {
                 let text = self.texts.get(position)?;
                 self.dictionary.get(text.start as usize..text.end as usize)
@@ -140,7 +162,7 @@ impl<'a> Column<'a> {
                 let position = positions.next(page).and_then(|position| position.checked_mul(N));
                 position.and_then(|position| at(&self.dictionary, position))
             }
-            Values::Lengths(..) | Values::Delta(_) => return Err(Reason::Encoding),
+            Values::Lengths(..) | Values::Shared(..) | Values::Delta(_) => return Err(Reason::Encoding),
         };
         found.ok_or(Reason::Page)
     }
@@ -223,6 +245,12 @@ impl<'a> Column<'a> {
                 let texts = lengths.clone().end(page)?;
                 Some(Values::Lengths(lengths, texts))
             }),
+            Some(DELTA_BYTE_ARRAY) => delta().and_then(|shared| {
+                let rests =
+                    Delta::new(page, shared.clone().end(page)?).filter(|rests| rests.count() == count as u64)?;
+                let texts = rests.clone().end(page)?;
+                Some(Values::Shared(shared, rests, texts, Vec::new()))
+            }),
             Some(PLAIN_DICTIONARY | RLE_DICTIONARY) => Hybrid::new(page, 0).map(Values::Positions),
             _ => return Err(Reason::Encoding),
         };
@@ -240,10 +268,22 @@ fn plain_text(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     Some(begin..end)
 }
 
-fn decompress(codec: i64, body: &[u8], len: usize, to: &mut Vec<u8>) -> Result<(), Reason> {
+/// Puts the bytes of a page, which are to be `len`, into `to`.
+pub(super) fn decompress(codec: i64, body: &[u8], len: usize, to: &mut Vec<u8>) -> Result<(), Reason> {
     to.clear();
     match codec {
         UNCOMPRESSED => to.extend_from_slice(body),
+        SNAPPY => {
+            if snap::raw::decompress_len(body).ok() != Some(len) {
+                return Err(Reason::Page);
+            }
+            to.resize(len, 0);
+            snap::raw::Decoder::new().decompress(body, to).map_err(|_| Reason::Page)?;
+        }
+        GZIP => {
+            let decoder = flate2::read::MultiGzDecoder::new(body);
+            decoder.take(len as u64 + 1).read_to_end(to).map_err(|_| Reason::Page)?;
+        }
         ZSTD => {
             to.reserve(len);
             let mut decompressor = zstd::bulk::Decompressor::new().map_err(|_| Reason::Page)?;

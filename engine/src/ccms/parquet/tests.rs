@@ -1,8 +1,9 @@
 //! The recorded archives, archives of every form that a version may have written, and what damage leaves of them.
 
 use super::super::{Reason, Skips};
+use super::column::decompress;
 use super::{Row, read};
-use parquet::basic::{Compression, Encoding, Repetition, Type as PhysicalType, ZstdLevel};
+use parquet::basic::{Compression, Encoding, GzipLevel, Repetition, Type as PhysicalType, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
@@ -119,7 +120,8 @@ pub(crate) fn zstd() -> Compression {
 fn every_form_of_an_archive_gives_its_rows() {
     let expected = some_rows(5000);
     for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
-        for compression in [zstd(), Compression::UNCOMPRESSED] {
+        let gzip = Compression::GZIP(GzipLevel::default());
+        for compression in [zstd(), Compression::UNCOMPRESSED, Compression::SNAPPY, gzip] {
             let plain = || {
                 let builder = WriterProperties::builder().set_writer_version(version).set_compression(compression);
                 builder.set_data_page_row_count_limit(777).set_write_batch_size(100)
@@ -139,7 +141,12 @@ fn every_form_of_an_archive_gives_its_rows() {
                     numbers.set_column_encoding("value".into(), Encoding::BYTE_STREAM_SPLIT)
                 }),
             ];
-            for (form, properties) in forms {
+            let shared = plain().set_dictionary_enabled(false);
+            let texts = ["cluster", "hostname", "metric", "scope", "scope_id", "note"];
+            let shared = texts
+                .iter()
+                .fold(shared, |builder, &name| builder.set_column_encoding(name.into(), Encoding::DELTA_BYTE_ARRAY));
+            for (form, properties) in forms.into_iter().chain([("shared beginnings", shared)]) {
                 for group in [1300, 5000] {
                     let (found, skips) = rows(&archive(&expected, group, properties.clone()));
                     let what = format!("{form}, {version:?}, {compression:?}, row groups of {group}");
@@ -228,11 +235,8 @@ fn what_is_no_archive_is_told() {
         bytes
     };
     assert_eq!(why(&renamed), Some(Reason::Columns));
-    let prefixes = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_column_encoding("cluster".into(), Encoding::DELTA_BYTE_ARRAY);
-    let strange = archive(&some_rows(10), 10, prefixes);
-    assert_eq!(why(&strange), Some(Reason::Encoding));
+    let brotli = 4;
+    assert_eq!(decompress(brotli, b"", 0, &mut Vec::new()), Err(Reason::Encoding));
 }
 
 /// A struct of fields in rising order: number, kind and bytes of each.
