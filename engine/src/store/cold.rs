@@ -1,12 +1,13 @@
 //! The archive under the hot tier: what a query finds in it.
 //!
 //! A host or level exists while it has data in the hot tier, or in any tier in the asked range. The archive is looked
-//! into for the asked range, and beside it only for what tells where a series begins and ends: whether it has a slot at
-//! or before `from`, and whether its newest run goes on behind `to`.
+//! into for the asked range, and up to [`NEAR`] beside it only for what tells where a series begins and ends: whether it has
+//! a slot at or before `from`, and whether its newest run goes on behind `to`. What cannot be read of that is as if it were
+//! not there: the values of the range are not in it.
 
 use super::Store;
 use super::gather::{Captured, Gathered};
-use super::layers::Layers;
+use super::layers::{Layers, PARTITION};
 use crate::archive::{ArchiveError, Reader, SeriesRows, Stretch};
 use crate::format::manifest::Archived;
 use crate::model::Lsn;
@@ -14,8 +15,11 @@ use crate::query::{Piece, Series, Values};
 use crate::slot::Run;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
+
+/// Partitions beside a range that are looked into for where series begin and end: one that was silent for longer begins
+/// anew. Else a query of a host that is new would read the manifests of years.
+const NEAR: i64 = 32;
 
 /// What is asked of the series.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +28,17 @@ pub(super) struct Asked {
     pub(super) to: i64,
     /// The configured interval of the metric.
     pub(super) frequency: u32,
-    /// Values that may be read for it, all of which would be in memory at once.
-    pub(super) limit: usize,
 }
 
 impl Asked {
     fn overlaps(&self, part: &Archived) -> bool {
         let margin = i64::from(self.frequency);
         part.times.start < self.to.saturating_add(margin) && part.times.end > self.from.saturating_sub(margin)
+    }
+
+    fn is_near(&self, part: &Archived) -> bool {
+        let [first, last] = [self.from, self.to].map(|time| time.div_euclid(PARTITION));
+        (first.saturating_sub(NEAR)..=last.saturating_add(NEAR)).contains(&part.names.partition)
     }
 
     /// How many values of a stretch are in the range.
@@ -83,16 +90,18 @@ type AllTiers<'a> = BTreeMap<(Cow<'a, str>, Cow<'a, str>), Tiers<'a>>;
 
 impl Store {
     /// Puts what the archive has of a metric of a host under what the hot tier has; `None` if both have more values in the
-    /// range than the limit.
+    /// range than `limit`, which all would be in memory at once.
     pub(super) fn put_under<'a>(
         &self,
         captured: &'a Captured,
         hot: Vec<Gathered<'a>>,
         asked: &Asked,
+        limit: usize,
     ) -> Result<Option<Vec<Gathered<'a>>>, ArchiveError> {
         let (cluster, ..) = captured.names();
-        let parts: Vec<&Archived> =
-            captured.layers().archived.iter().filter(|part| part.names.cluster == cluster && part.rows > 0).collect();
+        let of_cluster =
+            captured.layers().archived.iter().filter(|part| part.names.cluster == cluster && part.rows > 0);
+        let parts: Vec<&Archived> = of_cluster.filter(|part| asked.overlaps(part) || asked.is_near(part)).collect();
         let Some(reader) = &self.cold else {
             let is_asked = parts.iter().any(|part| asked.overlaps(part));
             let no_place = || ArchiveError::NoPlace { cluster: cluster.to_owned() };
@@ -111,7 +120,7 @@ impl Store {
         for part in parts.iter().filter(|part| asked.overlaps(part)) {
             for series in look.at(part)? {
                 count += series.stretches.iter().map(|stretch| asked.count(stretch)).sum::<usize>();
-                if count > asked.limit {
+                if count > limit {
                     return Ok(None);
                 }
                 let tiers = all.entry((series.component.into(), series.subcomponent.into())).or_default();
@@ -122,8 +131,8 @@ impl Store {
             let pieces = || tiers.pieces().map(Piece::borrow).collect();
             tiers.is_hot || Series::new(pieces()).has_data(asked.from, asked.to, asked.frequency)
         });
-        look.back(&parts, &mut all, asked)?;
-        look.ahead(&parts, &mut all, asked)?;
+        look.back(&parts, &mut all, asked);
+        look.ahead(&parts, &mut all, asked);
         let gathered = all.into_iter().map(|((component, subcomponent), tiers)| Gathered {
             component,
             subcomponent,
@@ -137,7 +146,7 @@ impl Store {
     pub(super) fn archived_hosts(&self, cluster: &str, from: i64, to: i64) -> Vec<String> {
         let mut hosts = Vec::new();
         let layers = self.layers();
-        let asked = Asked { from, to, frequency: 0, limit: 0 };
+        let asked = Asked { from, to, frequency: 0 };
         let is_asked = |part: &&Archived| part.rows > 0 && part.names.cluster == cluster && asked.overlaps(part);
         for part in layers.archived.iter().filter(is_asked) {
             let of_part = self.cold.as_ref().and_then(|reader| reader.hosts(&part.names, part.sidecar).ok());
@@ -145,21 +154,17 @@ impl Store {
         }
         hosts
     }
+}
 
-    /// The archived parts of a cluster that have something in some partitions, oldest first. An error where there are any
-    /// and nothing says where.
-    pub(super) fn archived_parts<'a>(
-        &'a self,
-        layers: &'a Layers,
-        cluster: &str,
-        partitions: &RangeInclusive<i64>,
-    ) -> Result<Vec<(&'a Reader, &'a Archived)>, ArchiveError> {
-        let parts = layers.archived.iter().filter(|part| {
-            part.rows > 0 && part.names.cluster == cluster && partitions.contains(&part.names.partition)
-        });
-        let no_place = || ArchiveError::NoPlace { cluster: cluster.to_owned() };
-        parts.map(|part| Ok((self.cold.as_ref().ok_or_else(no_place)?, part))).collect()
-    }
+/// The archived parts of a kind that have something, oldest first. An error where there are any and nothing says where.
+pub(super) fn archived_parts<'a>(
+    reader: Option<&'a Reader>,
+    layers: &'a Layers,
+    is_wanted: impl Fn(&Archived) -> bool,
+) -> Result<Vec<(&'a Reader, &'a Archived)>, ArchiveError> {
+    let parts = layers.archived.iter().filter(|part| part.rows > 0 && is_wanted(part));
+    let no_place = |part: &Archived| ArchiveError::NoPlace { cluster: part.names.cluster.clone() };
+    parts.map(|part| Ok((reader.ok_or_else(|| no_place(part))?, part))).collect()
 }
 
 /// Puts all that parts have of a metric of a host under what the hot tier has; series are in order then.
@@ -208,35 +213,33 @@ impl Look<'_> {
 
     /// Looks where series begin that are not known to have a slot at or before `from`: in the parts before the range,
     /// the youngest first, and where there is none, in those behind it.
-    fn back(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) -> Result<(), ArchiveError> {
+    fn back(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) {
         let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > asked.from);
         for part in parts.iter().rev().filter(|part| part.times.start <= asked.from && !asked.overlaps(part)) {
-            if !all.values().any(misses) {
-                return Ok(());
+            if !all.values().any(misses) || self.add(part, all, misses, true).is_err() {
+                return;
             }
-            self.add(part, all, misses, true)?;
         }
         // What begins behind the range begins with the first of all its slots.
         for part in parts.iter().filter(|part| part.times.start > asked.from && !asked.overlaps(part)) {
             let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > part.times.start.max(asked.to));
-            if !all.values().any(misses) {
-                return Ok(());
+            if !all.values().any(misses) || self.add(part, all, misses, false).is_err() {
+                return;
             }
-            self.add(part, all, misses, false)?;
         }
-        Ok(())
     }
 
     /// Looks whether runs go on behind the range, where their last known slot lies inside of it.
-    fn ahead(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) -> Result<(), ArchiveError> {
+    fn ahead(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) {
         let mut open: Vec<(Cow<'_, str>, Cow<'_, str>)> =
             all.iter().filter(|(_, tiers)| !tiers.goes_on_behind(asked.to)).map(|(name, _)| name.clone()).collect();
         for part in parts.iter().filter(|part| part.times.start >= asked.to && !asked.overlaps(part)) {
             if open.is_empty() {
-                break;
+                return;
             }
+            let Ok(rows) = self.at(part) else { return };
             let mut found = Vec::new();
-            for series in self.at(part)? {
+            for series in rows {
                 let name = (series.component.into(), series.subcomponent.into());
                 if let Some(tiers) = all.get_mut(&name).filter(|_| open.contains(&name)) {
                     let goes_on = series.stretches.into_iter().filter(|stretch| stretch.run.start < asked.to);
@@ -246,7 +249,6 @@ impl Look<'_> {
             }
             open.retain(|name| !found.contains(name));
         }
-        Ok(())
     }
 
     /// Adds what a part has of the series that miss something.

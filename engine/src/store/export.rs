@@ -3,13 +3,13 @@
 //! Everything is moved into snapshots first, so a day is in the files of two partitions. What has left the hot tier comes
 //! out of the archive.
 
-use super::cold::put_all_under;
+use super::cold::{archived_parts, put_all_under};
 use super::gather::{Captured, Gathered, metrics_of};
 use super::layers::{Layers, PARTITION};
 use super::{JobError, Store};
 use crate::archive::{ArchiveError, Reader, Row, join_path};
 use crate::format::StoreId;
-use crate::format::manifest::{Archived, Free};
+use crate::format::manifest::Free;
 use crate::slot::Run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -54,9 +54,6 @@ impl Store {
     /// export has ended, whichever way.
     pub fn begin_export(&self) -> Result<Export<'_>, JobError> {
         self.settle()?;
-        if let Some(part) = self.layers().archived.iter().find(|part| part.rows > 0 && self.cold.is_none()) {
-            return Err(ArchiveError::NoPlace { cluster: part.names.cluster.clone() }.into());
-        }
         Ok(Export { store: self.manifest.lock().store, layers: self.layers(), archive: self.cold.as_ref() })
     }
 }
@@ -67,17 +64,12 @@ impl Export<'_> {
         self.store
     }
 
-    /// The archived parts that have something, oldest first.
-    fn parts(&self) -> impl Iterator<Item = (&Reader, &Archived)> {
-        let parts = self.layers.archived.iter().filter(|part| part.rows > 0);
-        self.archive.into_iter().flat_map(move |reader| parts.clone().map(move |part| (reader, part)))
-    }
-
-    /// Cluster and name of the hosts, in order. An archived part whose manifest cannot be read is an error.
+    /// Cluster and name of the hosts, in order. An archived part whose manifest cannot be read, or that is nobody knows where,
+    /// is an error.
     pub fn hosts(&self) -> Result<BTreeSet<(String, String)>, ArchiveError> {
         let hosts = self.layers.snapshots.iter().flat_map(|loaded| loaded.file.hosts());
         let mut hosts: BTreeSet<_> = hosts.map(|(cluster, host, _)| (cluster.to_owned(), host.to_owned())).collect();
-        for (reader, part) in self.parts() {
+        for (reader, part) in archived_parts(self.archive, &self.layers, |_| true)? {
             let of_part = reader.hosts(&part.names, part.sidecar)?;
             hosts.extend(of_part.into_iter().map(|host| (part.names.cluster.clone(), host)));
         }
@@ -87,7 +79,7 @@ impl Export<'_> {
     /// The UTC days, counted from 1970-01-01, that may have values.
     pub fn days(&self) -> BTreeSet<i64> {
         let hot = self.layers.snapshots.iter().map(|loaded| loaded.live.partition);
-        let partitions = hot.chain(self.parts().map(|(_, part)| part.names.partition));
+        let partitions = hot.chain(self.layers.archived.iter().map(|part| part.names.partition));
         // The middle of the last slot of a day may lie in the next one.
         partitions.flat_map(|day| [day, day.saturating_add(1)]).collect()
     }
@@ -144,9 +136,9 @@ impl Export<'_> {
         let is_near = |partition: i64| partitions.contains(&partition);
         let snapshots = self.layers.snapshots.iter().filter(|loaded| is_near(loaded.live.partition));
         let near = Layers { snapshots: snapshots.cloned().collect(), ..Layers::default() };
-        let of_cluster = |(_, part): &(&Reader, &Archived)| part.names.cluster == cluster;
-        let parts: Vec<(&Reader, &Archived)> =
-            self.parts().filter(|(_, part)| is_near(part.names.partition)).filter(of_cluster).collect();
+        let parts = archived_parts(self.archive, &self.layers, |part| {
+            part.names.cluster == cluster && is_near(part.names.partition)
+        })?;
         let mut metrics = BTreeSet::new();
         for loaded in &near.snapshots {
             let names = metrics_of(&loaded.file, cluster, host);

@@ -83,12 +83,12 @@ impl Store {
         let times = with_margins(request.from, request.to, metric.frequency);
         let captured = self.capture(&request.cluster, &query.host, name, &times);
         let limit = settings.limits.query_points;
-        let range = Asked { from: request.from, to: request.to, frequency: metric.frequency, limit };
+        let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
         let hot = match captured.gather_at_most(&times, limit) {
             Ok(hot) => hot,
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),
         };
-        let gathered = match hot.map_or(Ok(None), |hot| self.put_under(&captured, hot, &range)) {
+        let gathered = match hot.map_or(Ok(None), |hot| self.put_under(&captured, hot, &range, limit)) {
             Ok(Some(gathered)) => gathered,
             Ok(None) => return fail(SeriesError::TooManyPoints { limit }),
             Err(error) => return fail(SeriesError::Damaged(error.to_string())),

@@ -2,18 +2,42 @@
 //! restart does not shift the grid. The same brings back what was forgotten, when the clock goes back behind it.
 
 use super::Store;
+use super::cold::archived_parts;
 use super::layers::{Layers, PARTITION};
 use crate::canary::{self, Canary};
 use crate::head::{Host, HostState};
 use crate::names::KeyName;
 use crate::slot::{RUN_SLOTS, Run};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// A run of a series, up to a slot, of which an archive has something.
+pub(super) struct ArchivedRun {
+    metric: String,
+    component: String,
+    subcomponent: String,
+    run: Run,
+    last_slot: u32,
+}
 
 impl Store {
     /// Takes the runs of what was written since `since` (unix seconds) from the head and the directories of the snapshots,
     /// and those before it that a run of late samples could reach back over. A damaged directory is passed over: the
     /// series then begins a new run.
-    pub(super) fn seed(&self, host: &Host, state: &mut HostState, since: i64) {
+    ///
+    /// `layers` were taken before the lock of the host, and `archived` is what they have in an archive. Rows move from the head
+    /// to the snapshots to the archive: where the layers are others by now, nothing is done, and it is to be tried again.
+    pub(super) fn seed(
+        &self,
+        host: &Host,
+        state: &mut HostState,
+        since: i64,
+        (layers, archived): (&Arc<Layers>, &[ArchivedRun]),
+    ) {
+        // If they are the same, what they lack stays in the head while its lock is held.
+        if !Arc::ptr_eq(layers, &self.layers()) {
+            return;
+        }
         let reach = self.options().metrics.longest_interval() * i64::from(RUN_SLOTS);
         let oldest = since.saturating_sub(reach).div_euclid(PARTITION);
         state.runs.set_known_from(oldest.saturating_mul(PARTITION));
@@ -21,9 +45,7 @@ impl Store {
             return;
         }
         let known = state.runs.series_count();
-        // Rows move from the head to the snapshots, in this order nothing is missed.
         state.recall_runs();
-        let layers = self.layers();
         for loaded in layers.snapshots.iter().filter(|loaded| loaded.live.partition >= oldest) {
             let Some(found) = loaded.file.find(&host.cluster, &host.name) else { continue };
             let Ok(stripes) = loaded.file.stripes(found) else { continue };
@@ -34,26 +56,38 @@ impl Store {
                 self.know(state, stripe.metric(), stripe.columns(), (stripe.run(), last_slot), is_closed);
             }
         }
-        self.seed_archived(host, state, &layers, since.div_euclid(PARTITION));
+        for ArchivedRun { metric, component, subcomponent, run, last_slot } in archived {
+            let name = std::iter::once((&**component, &**subcomponent));
+            self.know(state, metric, name, (*run, *last_slot), false);
+        }
         self.series.fetch_add(state.runs.series_count().saturating_sub(known), Ordering::Relaxed);
     }
 
-    /// The same of days that are archived already, where the late window reaches back so far. What cannot be read is passed
-    /// over as a damaged directory is.
-    fn seed_archived(&self, host: &Host, state: &mut HostState, layers: &Layers, oldest: i64) {
-        let parts = self.archived_parts(layers, &host.cluster, &(oldest..=i64::MAX)).unwrap_or_default();
-        for (reader, part) in parts {
+    /// The runs of a host in days that are archived already, where the late window reaches back so far: mostly none. What
+    /// cannot be read is passed over as a damaged directory is. Waits for the archive: no lock is held.
+    pub(super) fn archived_runs(&self, layers: &Layers, host: &Host, since: i64) -> Vec<ArchivedRun> {
+        let oldest = since.div_euclid(PARTITION);
+        let parts = archived_parts(self.cold.as_ref(), layers, |part| {
+            part.names.partition >= oldest && *part.names.cluster == *host.cluster
+        });
+        let mut runs = Vec::new();
+        for (reader, part) in parts.unwrap_or_default() {
             for metric in reader.metrics(&part.names, part.sidecar, &host.name).unwrap_or_default() {
                 for series in reader.rows(&part.names, part.sidecar, &host.name, &metric).unwrap_or_default() {
-                    let name = [(&*series.component, &*series.subcomponent)];
-                    for stretch in &series.stretches {
+                    runs.extend(series.stretches.iter().map(|stretch| {
                         let slots = u32::try_from(stretch.values.len()).unwrap_or(u32::MAX);
-                        let last_slot = stretch.first_slot.saturating_add(slots).saturating_sub(1);
-                        self.know(state, &metric, name.into_iter(), (stretch.run, last_slot), false);
-                    }
+                        ArchivedRun {
+                            metric: metric.clone(),
+                            component: series.component.clone(),
+                            subcomponent: series.subcomponent.clone(),
+                            run: stretch.run,
+                            last_slot: stretch.first_slot.saturating_add(slots).saturating_sub(1),
+                        }
+                    }));
                 }
             }
         }
+        runs
     }
 
     /// Notes that series of a metric have a run up to a slot.

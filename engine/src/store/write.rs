@@ -137,10 +137,14 @@ impl Store {
             return Ok(());
         };
         let mut guard = host.state.lock();
-        let state = &mut *guard;
-        if !state.runs.knows_from(oldest) {
-            self.seed(host, state, oldest);
+        while !guard.runs.knows_from(oldest) {
+            drop(guard);
+            let layers = self.layers();
+            let archived = self.archived_runs(&layers, host, oldest);
+            guard = host.state.lock();
+            self.seed(host, &mut guard, oldest, (&layers, &archived));
         }
+        let state = &mut *guard;
         // What is not in the head yet could not be found again.
         let may_forget = state.last_lsn <= self.log.durable();
         let known = u32::try_from(seen.len()).unwrap_or(u32::MAX);

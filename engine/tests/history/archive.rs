@@ -326,7 +326,8 @@ fn days_of_an_archive_that_the_configuration_does_not_name_are_an_error() {
     ask(&store, &question, now - 7200, now).unwrap();
     let error = ask(&store, &question, START, now).unwrap_err();
     assert!(error.to_string().contains("cleanup.directory"), "{error}");
-    assert!(store.begin_export().unwrap_err().to_string().contains("cleanup.directory"));
+    let error = store.begin_export().unwrap().hosts().unwrap_err();
+    assert!(error.to_string().contains("cleanup.directory"), "{error}");
 }
 
 /// A store that has two days to archive, and one that stays.
@@ -459,6 +460,42 @@ fn a_damaged_file_is_the_error_of_its_series_and_of_no_other() {
     assert!(what.contains("part-0-0.parquet") && what.contains("checksum"), "{what}");
     assert!(ask(&pair.store, &question, now - DAY, now).unwrap().is_some());
     assert!(pair.store.stats().jobs.archive_read_failures > 0);
+}
+
+/// The answer of a host that is new would begin with what an archive has of it before, which is looked for: what is damaged
+/// there is not in the range.
+#[test]
+fn damage_to_a_day_that_is_not_asked_for_is_no_error() {
+    let (mut pair, _) = due(11);
+    pair.cleanup();
+    let now = pair.lab.clock.unix_now();
+    pair.write(&[Sample { key: ("new".into(), "load".into(), String::new()), time: now, value: 2.0 }]);
+    for (path, bytes) in archive_files(&pair.lab.disk) {
+        pair.lab.disk.replace(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let of = |host: &str| Question { host: host.into(), metric: "load".into(), components: Vec::new() };
+    assert_eq!(present(ask(&pair.store, &of("new"), now - 7200, now + 60).unwrap().as_ref()).len(), 1);
+    let error = ask(&pair.store, &of("n0"), START, now).unwrap_err();
+    assert!(error.to_string().contains("/archive/cluster=c/"), "{error}");
+}
+
+/// Where a series begins is looked for in the month before the range, and not in years.
+#[test]
+fn a_series_that_was_silent_for_more_than_a_month_begins_anew() {
+    for (silent, begins_anew) in [(20 * DAY, false), (60 * DAY, true)] {
+        let mut pair = pair(13, ArchiveLayout::Hive);
+        let of = |time| Sample { key: ("n0".into(), "load".into(), String::new()), time, value: 1.5 };
+        pair.write(&[of(pair.lab.clock.unix_now())]);
+        pair.pass(silent);
+        let now = pair.lab.clock.unix_now();
+        pair.write(&[of(now)]);
+        pair.cleanup();
+        assert_eq!(pair.store.stats().archived_rows, 1);
+        let question = Question { host: "n0".into(), metric: "load".into(), components: Vec::new() };
+        let answer = ask(&pair.store, &question, now - 7200, now + 60).unwrap().unwrap();
+        assert_eq!(answer.from > now - 7200, begins_anew, "{answer:?}");
+        assert_eq!(present(Some(&answer)).len(), 1);
+    }
 }
 
 #[test]

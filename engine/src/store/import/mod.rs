@@ -13,7 +13,7 @@
 mod tests;
 mod timeline;
 
-use super::cold::put_all_under;
+use super::cold::{archived_parts, put_all_under};
 use super::gather::ALWAYS;
 use super::layers::{Loaded, PARTITION};
 use super::{JobError, Store};
@@ -45,12 +45,10 @@ pub struct Import<'s> {
     window: BTreeSet<i64>,
     /// Days that are written.
     done: BTreeSet<i64>,
-    /// Days that wait for another pass.
-    waiting: BTreeSet<i64>,
-    /// Hosts, with their clusters, that have something of these days.
-    waiting_hosts: BTreeSet<(String, String)>,
+    /// Hosts, with their clusters, that have days for another pass.
+    waiting: BTreeSet<(String, String)>,
     /// Hosts that have something for this pass; in the first one that is not known.
-    wanted_hosts: Option<BTreeSet<(String, String)>>,
+    wanted: Option<BTreeSet<(String, String)>>,
     files: Vec<Loaded>,
     imported: Imported,
 }
@@ -95,6 +93,14 @@ pub struct ImportArray<'a> {
 /// What there is of a host: by metric, then by component and its part.
 pub type ImportHost<'a> = BTreeMap<&'a str, BTreeMap<(&'a str, &'a str), ImportSeries<'a>>>;
 
+/// When something is written: in an earlier pass, in this one, or in a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Over,
+    Now,
+    Later,
+}
+
 /// The columns of a stripe in the making: names, first slot, values.
 type Column<'a> = ((&'a str, &'a str), u32, Vec<f64>);
 
@@ -112,8 +118,7 @@ impl Store {
             window: BTreeSet::new(),
             done: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            waiting_hosts: BTreeSet::new(),
-            wanted_hosts: None,
+            wanted: None,
             files: Vec::new(),
             imported: Imported::default(),
         })
@@ -129,13 +134,14 @@ impl Import<'_> {
     /// Whether a host may have something for this pass. One that has not need not be read again: few of many hosts may
     /// have most of the days.
     pub fn wants_host(&self, host: &(String, String)) -> bool {
-        self.wanted_hosts.as_ref().is_none_or(|wanted| wanted.contains(host))
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(host))
     }
 
     /// Takes what there is of a host. Hosts come in rising order of (cluster, host), in every pass the same but for those
     /// that are not wanted.
     pub fn host(&mut self, cluster: &str, host: &str, metrics: &ImportHost<'_>) -> Result<(), JobError> {
         let is_known = self.store.has_host(cluster, host);
+        let is_first_pass = self.wanted.is_none();
         let mut begun = BTreeSet::new();
         let mut is_waiting = false;
         for (metric, series) in metrics {
@@ -147,19 +153,21 @@ impl Import<'_> {
                 let mut timeline = Timeline::new(stored, self.latest);
                 match frequency {
                     Some(frequency) => timeline.add_samples(&series.samples, frequency),
-                    None => self.imported.without_interval += series.samples.len() as u64,
+                    None if is_first_pass => self.imported.without_interval += series.samples.len() as u64,
+                    None => {}
                 }
                 for array in series.arrays.iter().rev() {
                     timeline.add(array);
                 }
-                let is_first_pass = self.done.is_empty();
-                self.imported.known += if is_first_pass { timeline.known } else { 0 };
-                self.imported.future += if is_first_pass { timeline.future } else { 0 };
+                if is_first_pass {
+                    self.imported.known += timeline.known;
+                    self.imported.future += timeline.future;
+                }
                 timeline.pieces(
                     |day| {
-                        let wants = self.wants(day);
-                        is_waiting |= !wants && !self.done.contains(&day);
-                        wants
+                        let turn = self.turn(day);
+                        is_waiting |= turn == Turn::Later;
+                        turn == Turn::Now
                     },
                     |day, run, first_slot, values| {
                         stripes.entry((day, run)).or_default().push(((component, subcomponent), first_slot, values));
@@ -171,7 +179,7 @@ impl Import<'_> {
             }
         }
         if is_waiting {
-            self.waiting_hosts.insert((cluster.to_owned(), host.to_owned()));
+            self.waiting.insert((cluster.to_owned(), host.to_owned()));
         }
         for day in begun {
             if let Some((path, writer)) = self.writers.get_mut(&day) {
@@ -191,8 +199,10 @@ impl Import<'_> {
             self.files.push(self.store.load(identity, 0, path, &finished)?);
         }
         self.done.append(&mut self.window);
-        self.wanted_hosts = Some(std::mem::take(&mut self.waiting_hosts));
-        Ok(!std::mem::take(&mut self.waiting).is_empty())
+        let waiting = std::mem::take(&mut self.waiting);
+        let is_over = waiting.is_empty();
+        self.wanted = Some(waiting);
+        Ok(!is_over)
     }
 
     /// Lets everything come to life at once, when the last pass has ended. Also an import of nothing is one: the store
@@ -208,19 +218,15 @@ impl Import<'_> {
         Ok(self.imported)
     }
 
-    /// Whether the values of a day are written in this pass.
-    fn wants(&mut self, day: i64) -> bool {
+    /// When the values of a day are written.
+    fn turn(&mut self, day: i64) -> Turn {
         if self.done.contains(&day) {
-            return false;
+            return Turn::Over;
         }
         if self.window.len() < self.done.len().clamp(WINDOW, WINDOW_MAX) {
             self.window.insert(day);
         }
-        let wants = self.window.contains(&day);
-        if !wants {
-            self.waiting.insert(day);
-        }
-        wants
+        if self.window.contains(&day) { Turn::Now } else { Turn::Later }
     }
 
     /// Seconds between two samples of a metric: as configured, or as its arrays say.
@@ -293,7 +299,9 @@ impl Store {
         is_known: bool,
     ) -> Result<Stored, JobError> {
         let layers = self.layers();
-        let parts = self.archived_parts(&layers, cluster, days)?;
+        let parts = archived_parts(self.cold.as_ref(), &layers, |part| {
+            part.names.cluster == cluster && days.contains(&part.names.partition)
+        })?;
         if !is_known && parts.is_empty() {
             return Ok(Stored::new());
         }
