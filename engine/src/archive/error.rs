@@ -1,5 +1,6 @@
 //! Why something of the archive was not written or cannot be read.
 
+use super::place::ArchiveStore;
 use parquet::errors::ParquetError;
 use std::io;
 
@@ -58,6 +59,20 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// The same with the place before the object: what an operator looks for.
+    #[must_use]
+    pub fn at(mut self, place: &dyn ArchiveStore) -> Self {
+        match &mut self {
+            Self::Io { key, .. }
+            | Self::Damaged { key, .. }
+            | Self::Encode { key, .. }
+            | Self::Differs { key, .. }
+            | Self::OtherStore { key, .. } => *key = format!("{}/{key}", place.location()),
+            Self::NoPlace { .. } => {}
+        }
+        self
+    }
+
     pub(super) fn io(op: &'static str, key: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { op, key: key.to_owned(), source }
     }

@@ -109,10 +109,11 @@ impl Reader {
             let file = if let Some(file) = slot.get() {
                 Arc::clone(file)
             } else {
-                let opened = Arc::new(OpenFile::open(&self.place, &part.key(&entry.name), entry)?);
+                let opened = OpenFile::open(&self.place, &part.key(&entry.name), entry);
+                let opened = Arc::new(opened.map_err(|error| error.at(&*self.place))?);
                 Arc::clone(slot.get_or_init(|| opened))
             };
-            file.read_into(rows, &mut series)?;
+            file.read_into(rows, &mut series).map_err(|error| error.at(&*self.place))?;
         }
         let series = series.into_iter().map(|((component, subcomponent), runs)| SeriesRows {
             component,
@@ -147,7 +148,7 @@ impl Reader {
         if let Some(open) = self.cache.lock().get(&key) {
             return Ok(open);
         }
-        let (sidecar, len) = sidecar(&*self.place, part, known)?;
+        let (sidecar, len) = sidecar(&*self.place, part, known).map_err(|error| error.at(&*self.place))?;
         let footers: u64 = sidecar.files.iter().map(|file| file.len / 256).sum();
         let bytes = usize::try_from(4 * len + footers).unwrap_or(usize::MAX);
         let files = sidecar.files.iter().map(|_| OnceLock::new()).collect();

@@ -70,16 +70,21 @@ impl Store {
     /// Archives the partitions that end at or before a limit (unix seconds) and have left the late window: at most one
     /// host a call. A job that fails leaves nothing that counts, and is done again.
     pub fn archive_step_before(&self, limit: i64) -> Result<Progress, JobError> {
-        if !self.options().archive.as_ref().is_some_and(|archive| archive.is_fed) {
+        let options = self.options();
+        let Some(archive) = options.archive.as_ref().filter(|archive| archive.is_fed) else {
             return Ok(Progress::Idle);
-        }
+        };
         let mut archiving = self.archiving.lock();
         let step = match archiving.job.take() {
             None => self.begin_archive(limit),
             Some(job) => self.archive_host(job),
         };
-        let (progress, job) = step.inspect_err(|_| {
+        let (progress, job) = step.map_err(|error| {
             self.counters.job_failures.fetch_add(1, Ordering::Relaxed);
+            match error {
+                JobError::Archive(error) => error.at(&*archive.place).into(),
+                other => other,
+            }
         })?;
         archiving.job = job;
         Ok(progress)
