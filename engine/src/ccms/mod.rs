@@ -166,6 +166,9 @@ pub enum Reason {
     /// A page of a form that no version of the predecessor writes.
     #[error("a page has a compression or encoding that is not read")]
     Encoding,
+    /// A page with nulls, which no version of the predecessor writes.
+    #[error("a value is null")]
+    Null,
     /// Row groups that no file of this length can have.
     #[error("a row group says to have more rows or bytes than there can be in a file of this length")]
     Rows,

@@ -37,6 +37,9 @@ pub(super) struct Column<'a> {
     position: usize,
     at: usize,
     left_in_page: usize,
+    /// Which values of the page are null, where some may be.
+    levels: Vec<u8>,
+    present: Option<Hybrid>,
     page: Vec<u8>,
     values: Values,
     dictionary: Vec<u8>,
@@ -67,6 +70,8 @@ impl<'a> Column<'a> {
             at: chunk.bytes.start,
             chunk,
             left_in_page: 0,
+            levels: Vec::new(),
+            present: None,
             page: Vec::new(),
             values: Values::Plain(0),
             dictionary: Vec::new(),
@@ -173,7 +178,10 @@ impl<'a> Column<'a> {
             self.next_page()?;
         }
         self.left_in_page -= 1;
-        Ok(())
+        match self.present.as_mut().map(|present| present.next(&self.levels)) {
+            None | Some(Some(1)) => Ok(()),
+            Some(_) => Err(Reason::Null),
+        }
     }
 
     fn next_page(&mut self) -> Result<(), Reason> {
@@ -212,6 +220,12 @@ impl<'a> Column<'a> {
             Some(DATA) => {
                 decompress(self.chunk.codec, body, plain_len, &mut self.page)?;
                 let of_kind = fields.fields(5).ok_or(Reason::Page)?;
+                self.levels.clear();
+                if self.chunk.is_optional {
+                    // They stand as a text does.
+                    let levels = plain_text(&self.page, 0).ok_or(Reason::Page)?;
+                    self.levels.extend(self.page.drain(..levels.end).skip(levels.start));
+                }
                 self.begin(&of_kind, 2)
             }
             Some(DATA_V2) => {
@@ -219,8 +233,11 @@ impl<'a> Column<'a> {
                 if of_kind.size(3) != of_kind.size(1) {
                     return Err(Reason::Page);
                 }
-                // All columns are required: the levels, which are not compressed, say nothing.
-                let levels = of_kind.size(5).unwrap_or(0).saturating_add(of_kind.size(6).unwrap_or(0));
+                // Levels are not compressed. Those of repetition, which are first, say nothing.
+                let repetition = of_kind.size(6).unwrap_or(0);
+                let levels = of_kind.size(5).unwrap_or(0).saturating_add(repetition);
+                self.levels.clear();
+                self.levels.extend_from_slice(body.get(repetition..levels).ok_or(Reason::Page)?);
                 let body = body.get(levels..).ok_or(Reason::Page)?;
                 let codec = if of_kind.bool(7) == Some(false) { UNCOMPRESSED } else { self.chunk.codec };
                 decompress(codec, body, plain_len.saturating_sub(levels), &mut self.page)?;
@@ -254,7 +271,9 @@ impl<'a> Column<'a> {
             Some(PLAIN_DICTIONARY | RLE_DICTIONARY) => Hybrid::new(page, 0).map(Values::Positions),
             _ => return Err(Reason::Encoding),
         };
-        self.values = values.ok_or(Reason::Page)?;
+        // Nulls are counted, and have no value.
+        self.values = values.ok_or(if self.chunk.is_optional { Reason::Null } else { Reason::Page })?;
+        self.present = self.chunk.is_optional.then(Hybrid::levels);
         self.left_in_page = count;
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Delta {
     }
 }
 
-/// Positions in a dictionary: runs of one of them, and groups of eight packed ones.
+/// Positions in a dictionary, or levels: runs of one of them, and groups of eight packed ones.
 #[derive(Clone, Debug)]
 pub(super) struct Hybrid {
     at: usize,
@@ -121,6 +121,11 @@ pub(super) struct Hybrid {
 }
 
 impl Hybrid {
+    /// Levels, of one bit each.
+    pub(super) fn levels() -> Self {
+        Self { at: 0, width: 1, left: 0, run: Ok(0) }
+    }
+
     /// Behind the byte that tells the width.
     pub(super) fn new(bytes: &[u8], at: usize) -> Option<Self> {
         let width = u32::from(*bytes.get(at)?);

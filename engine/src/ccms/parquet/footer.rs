@@ -15,6 +15,7 @@ const TYPES: [i64; COLUMNS.len()] = [BYTE_ARRAY, BYTE_ARRAY, BYTE_ARRAY, BYTE_AR
 /// Bytes of a value of each; none for texts.
 pub(super) const WIDTHS: [Option<usize>; COLUMNS.len()] = [None, None, None, None, None, Some(8), Some(8), Some(4)];
 const REQUIRED: i64 = 0;
+const OPTIONAL: i64 = 1;
 
 #[derive(Debug)]
 pub(super) struct Footer {
@@ -36,6 +37,15 @@ pub(super) struct Chunk {
     /// Where its pages are.
     pub(super) bytes: Range<usize>,
     pub(super) codec: i64,
+    /// Whether its pages tell which values are null.
+    pub(super) is_optional: bool,
+}
+
+/// A column among all of a file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leaf {
+    number: usize,
+    is_optional: bool,
 }
 
 impl Footer {
@@ -59,8 +69,8 @@ impl Footer {
     }
 }
 
-/// The number of each of [`COLUMNS`] among all columns, if all are there and of the right type.
-fn leaves(footer: &Fields<'_>) -> Option<[usize; COLUMNS.len()]> {
+/// Each of [`COLUMNS`] among all columns, if all are there and of the right type.
+fn leaves(footer: &Fields<'_>) -> Option<[Leaf; COLUMNS.len()]> {
     let mut elements = footer.structs(2);
     // Of the root the number of its children.
     elements.next()?.size(5)?;
@@ -70,12 +80,17 @@ fn leaves(footer: &Fields<'_>) -> Option<[usize; COLUMNS.len()]> {
             return None;
         }
         let Some(at) = COLUMNS.iter().position(|column| element.bytes(4) == Some(column.as_bytes())) else { continue };
-        if element.int(1) != Some(TYPES[at]) || element.int(3) != Some(REQUIRED) {
+        let is_optional = match element.int(3) {
+            Some(REQUIRED) => false,
+            Some(OPTIONAL) => true,
+            _ => return None,
+        };
+        if element.int(1) != Some(TYPES[at]) {
             return None;
         }
-        found[at] = Some(number);
+        found[at] = Some(Leaf { number, is_optional });
     }
-    let mut leaves = [0; COLUMNS.len()];
+    let mut leaves = [Leaf::default(); COLUMNS.len()];
     for (leaf, found) in leaves.iter_mut().zip(found) {
         *leaf = found?;
     }
@@ -84,13 +99,13 @@ fn leaves(footer: &Fields<'_>) -> Option<[usize; COLUMNS.len()]> {
 
 impl RowGroup {
     /// `end` is where data end and the footer begins.
-    fn read(group: &Fields<'_>, leaves: &[usize; COLUMNS.len()], end: usize) -> Option<Self> {
+    fn read(group: &Fields<'_>, leaves: &[Leaf; COLUMNS.len()], end: usize) -> Option<Self> {
         let rows = u64::try_from(group.int(3)?).ok()?;
         let mut chunks = <[Chunk; COLUMNS.len()]>::default();
         let mut found = 0;
         for (number, column) in group.structs(1).enumerate() {
-            let of_leaf = chunks.iter_mut().zip(leaves).zip(TYPES).find(|((_, leaf), _)| **leaf == number);
-            let Some(((chunk, _), kind)) = of_leaf else { continue };
+            let of_leaf = chunks.iter_mut().zip(leaves).zip(TYPES).find(|((_, leaf), _)| leaf.number == number);
+            let Some(((chunk, leaf), kind)) = of_leaf else { continue };
             let fields = column.fields(3)?;
             let data = fields.size(9)?;
             let begin = fields.size(11).filter(|&dictionary| (1..data).contains(&dictionary)).unwrap_or(data);
@@ -98,7 +113,7 @@ impl RowGroup {
             if bytes.end > end || fields.int(1) != Some(kind) || fields.int(5) != i64::try_from(rows).ok() {
                 return None;
             }
-            *chunk = Chunk { bytes, codec: fields.int(4)? };
+            *chunk = Chunk { bytes, codec: fields.int(4)?, is_optional: leaf.is_optional };
             found += 1;
         }
         // Each column is another leaf.

@@ -63,13 +63,24 @@ pub(crate) fn some_rows(count: u32) -> Vec<Plain> {
 }
 
 pub(crate) fn archive(rows: &[Plain], group: usize, properties: WriterPropertiesBuilder) -> Vec<u8> {
+    archive_with(rows, group, properties, None)
+}
+
+/// With `levels`, columns may have nulls, and it tells of a row whether all of it is there: 1, or 0.
+fn archive_with(
+    rows: &[Plain],
+    group: usize,
+    properties: WriterPropertiesBuilder,
+    levels: Option<fn(&Plain) -> i16>,
+) -> Vec<u8> {
+    let repetition = if levels.is_some() { Repetition::OPTIONAL } else { Repetition::REQUIRED };
     let column = |name: &str| {
         let kind = match name {
             "timestamp" | "frequency" => PhysicalType::INT64,
             "value" => PhysicalType::FLOAT,
             _ => PhysicalType::BYTE_ARRAY,
         };
-        let column = Type::primitive_type_builder(name, kind).with_repetition(Repetition::REQUIRED);
+        let column = Type::primitive_type_builder(name, kind).with_repetition(repetition);
         Arc::new(column.build().unwrap())
     };
     // Another column, and another order: they are found by their names.
@@ -79,6 +90,9 @@ pub(crate) fn archive(rows: &[Plain], group: usize, properties: WriterProperties
     let mut writer = SerializedFileWriter::new(&mut file, Arc::new(schema), Arc::new(properties.build())).unwrap();
     for rows in rows.chunks(group) {
         let mut group = writer.next_row_group().unwrap();
+        let of_rows: Option<Vec<i16>> = levels.map(|levels| rows.iter().map(levels).collect());
+        let rows: Vec<&Plain> = rows.iter().filter(|row| levels.is_none_or(|levels| levels(row) == 1)).collect();
+        let levels = of_rows.as_deref();
         for name in names {
             let text = |row: &Plain| match name {
                 "cluster" => row.0.clone(),
@@ -92,16 +106,16 @@ pub(crate) fn archive(rows: &[Plain], group: usize, properties: WriterProperties
             match name {
                 "value" => {
                     let values: Vec<f32> = rows.iter().map(|row| f32::from_bits(row.7)).collect();
-                    column.typed::<FloatType>().write_batch(&values, None, None).unwrap();
+                    column.typed::<FloatType>().write_batch(&values, levels, None).unwrap();
                 }
                 "timestamp" | "frequency" => {
                     let of = |row: &Plain| if name == "timestamp" { row.5 } else { row.6.into() };
-                    let values: Vec<i64> = rows.iter().map(of).collect();
-                    column.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+                    let values: Vec<i64> = rows.iter().map(|row| of(row)).collect();
+                    column.typed::<Int64Type>().write_batch(&values, levels, None).unwrap();
                 }
                 _ => {
                     let values: Vec<ByteArray> = rows.iter().map(|row| ByteArray::from(text(row).as_str())).collect();
-                    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+                    column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap();
                 }
             }
             column.close().unwrap();
@@ -126,34 +140,48 @@ fn every_form_of_an_archive_gives_its_rows() {
                 let builder = WriterProperties::builder().set_writer_version(version).set_compression(compression);
                 builder.set_data_page_row_count_limit(777).set_write_batch_size(100)
             };
+            let encoded = |columns: &[&str], encoding, builder: WriterPropertiesBuilder| {
+                columns.iter().fold(builder, |builder, &name| builder.set_column_encoding(name.into(), encoding))
+            };
+            let texts = |encoding| {
+                let texts = ["cluster", "hostname", "metric", "scope", "scope_id", "note"];
+                encoded(&texts, encoding, plain().set_dictionary_enabled(false))
+            };
             let forms = [
                 ("dictionaries", plain()),
                 ("plain", plain().set_dictionary_enabled(false).set_encoding(Encoding::PLAIN)),
                 ("differences", {
-                    let builder = plain().set_dictionary_enabled(false);
-                    let texts = ["cluster", "hostname", "metric", "scope", "scope_id", "note"];
-                    let builder = texts.iter().fold(builder, |builder, &name| {
-                        builder.set_column_encoding(name.into(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
-                    });
-                    let numbers = ["timestamp", "frequency"].iter().fold(builder, |builder, &name| {
-                        builder.set_column_encoding(name.into(), Encoding::DELTA_BINARY_PACKED)
-                    });
+                    let builder = texts(Encoding::DELTA_LENGTH_BYTE_ARRAY);
+                    let numbers = encoded(&["timestamp", "frequency"], Encoding::DELTA_BINARY_PACKED, builder);
                     numbers.set_column_encoding("value".into(), Encoding::BYTE_STREAM_SPLIT)
                 }),
+                ("shared beginnings", texts(Encoding::DELTA_BYTE_ARRAY)),
             ];
-            let shared = plain().set_dictionary_enabled(false);
-            let texts = ["cluster", "hostname", "metric", "scope", "scope_id", "note"];
-            let shared = texts
-                .iter()
-                .fold(shared, |builder, &name| builder.set_column_encoding(name.into(), Encoding::DELTA_BYTE_ARRAY));
-            for (form, properties) in forms.into_iter().chain([("shared beginnings", shared)]) {
-                for group in [1300, 5000] {
-                    let (found, skips) = rows(&archive(&expected, group, properties.clone()));
-                    let what = format!("{form}, {version:?}, {compression:?}, row groups of {group}");
+            for (form, properties) in forms {
+                let optional: fn(&Plain) -> i16 = |_| 1;
+                for (group, levels) in [(1300, None), (5000, None), (1300, Some(optional))] {
+                    let (found, skips) = rows(&archive_with(&expected, group, properties.clone(), levels));
+                    let what = format!("{form}, {version:?}, {compression:?}, row groups of {group}, {levels:?}");
                     assert_eq!(skips, Skips::default(), "{what}");
                     assert!(found == expected, "{what}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_null_ends_its_row_group_and_is_told() {
+    let expected = some_rows(2000);
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for has_dictionaries in [true, false] {
+            let properties = WriterProperties::builder().set_writer_version(version).set_compression(zstd());
+            let properties = properties.set_dictionary_enabled(has_dictionaries);
+            let levels: fn(&Plain) -> i16 = |row| i16::from(row.7 != 40_f32.to_bits());
+            let (found, skips) = rows(&archive_with(&expected, 1000, properties, Some(levels)));
+            // The value of row 1600 is 40.
+            assert!((1000..=1600).contains(&found.len()) && found == expected[..found.len()], "{version:?}");
+            assert_eq!((skips.count, skips.first[0].why), (1, Reason::Null));
         }
     }
 }
