@@ -23,16 +23,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-/// Where the predecessor has its checkpoints if its configuration does not say.
-const CHECKPOINTS: &str = "./var/checkpoints";
-
 /// The directories to import into a new store: those of checkpoints and of the archive, if there is anything in them.
 pub(crate) fn wanted(config: &Config, disk: &dyn Disk) -> Result<Option<Vec<PathBuf>>, ServeError> {
     // With the mode "delete" nothing was archived, and what was would be dropped again.
     let archive = config.archive.location.as_ref().filter(|place| config.archive.is_fed && !place.contains("://"));
     let mut directories = Vec::new();
-    let checkpoints = config.checkpoints_directory.clone().unwrap_or_else(|| CHECKPOINTS.into());
-    for from in std::iter::once(checkpoints).chain(archive.map(PathBuf::from)) {
+    for from in config.checkpoints_directory.iter().cloned().chain(archive.map(PathBuf::from)) {
         match import::has_files(disk, std::slice::from_ref(&from)) {
             Ok(has_files) => directories.extend(has_files.then_some(from)),
             Err(ImportError::List { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}

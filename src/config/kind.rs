@@ -159,7 +159,7 @@ impl Kind<Option<PathBuf>> for OptionalDirectory {
     }
 
     fn print(&self, value: &Option<PathBuf>) -> Option<String> {
-        value.as_ref().and_then(|path| Directory.print(path))
+        Directory.print(value.as_ref().unwrap_or(&PathBuf::new()))
     }
 }
 

@@ -44,6 +44,9 @@ pub const DEFAULT_ADDR: &str = "127.0.0.1:8082";
 /// How long data are kept if nobody said otherwise.
 pub const DEFAULT_RETENTION: Duration = Duration::from_hours(48);
 
+/// Where the predecessor keeps its checkpoints if its file does not say.
+pub const DEFAULT_CHECKPOINTS: &str = "./var/checkpoints";
+
 /// A duration that is not negative, in the notation of the file: `48h`, `1h30m`. The error says what is wrong.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let nanos = u64::try_from(duration::parse(text)?).map_err(|_| format!("{text:?} is negative"))?;
@@ -61,7 +64,8 @@ pub struct Config {
     pub retention: Option<Duration>,
     /// The predecessor's `memory-cap` in bytes, whole gigabytes (1e9); `None` is no cap.
     pub memory_cap_bytes: Option<u64>,
-    /// Where the predecessor kept its checkpoints, if the file says so. kymo writes nothing there.
+    /// Where the predecessor kept its checkpoints, for a new store to import; `None` without a file, or if it says `""`. kymo
+    /// writes nothing there.
     pub checkpoints_directory: Option<PathBuf>,
     /// Who may use the API.
     pub auth: Auth,

@@ -3,7 +3,7 @@
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 
 use super::{
-    Archive, Auth, Config, DEFAULT_ADDR, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
+    Archive, Auth, Config, DEFAULT_ADDR, DEFAULT_CHECKPOINTS, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
     addr::{self, Addr},
     duration,
     kind::{quote, shorten, subject_is_valid},
@@ -26,7 +26,7 @@ pub(super) fn blank() -> Draft {
         metrics: Vec::new(),
         retention: Some(DEFAULT_RETENTION),
         memory_cap_bytes: None,
-        checkpoints_directory: None,
+        checkpoints_directory: Some(DEFAULT_CHECKPOINTS.into()),
         cleanup_mode: CLEANUP_DELETE,
         archive: Archive::default(),
         storage,

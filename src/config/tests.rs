@@ -71,6 +71,7 @@ fn no_file_means_loopback_and_built_in_metrics() {
     let loaded = load_or(None, &missing).unwrap();
     assert_eq!(loaded.config.main.addr, "127.0.0.1:8082");
     assert_eq!(loaded.config.retention, Some(Duration::from_hours(48)));
+    assert_eq!(loaded.config.checkpoints_directory, None, "who has no file had no predecessor");
     assert!(loaded.config.metrics.find(b"cpu_load").is_some());
     assert_same(&loaded.config, &load_text(&loaded.config.to_json()).unwrap().config);
     let error = load_or(Some(&missing), &missing).unwrap_err();
@@ -82,6 +83,7 @@ fn the_demo_has_a_directory_of_its_own() {
     let demo = Config::demo();
     assert_eq!(demo.main.addr, "127.0.0.1:8082");
     assert_eq!(demo.storage.directory, Path::new("./kymo-demo"));
+    assert_eq!(demo.checkpoints_directory, None);
     assert_same(&demo, &load_text(&demo.to_json()).unwrap().config);
 }
 

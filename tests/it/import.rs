@@ -444,14 +444,28 @@ fn every_row_of_a_recorded_archive_is_there_with_its_time_and_bits() {
     }
 }
 
-/// Checkpoints and archives at once: a value that both have is the same one, and damage to either is named.
+/// Only where the configuration has another directory or none are they left.
 #[test]
 fn checkpoints_where_the_predecessor_has_them_by_default_are_taken_over() {
-    let mut config = recorded_config("config.json");
-    config.get_mut("metric-store").expect("a section").remove("checkpoints");
-    let site = Site::empty();
-    site.configure(config, &[]);
-    let (from, to) = (checkpoints("wal"), site.path().join("var/checkpoints"));
+    for (named, are_taken) in [(None, true), (Some(""), false), (Some("./checkpoints"), false)] {
+        let mut config = recorded_config("config.json");
+        let store = config.get_mut("metric-store").expect("a section");
+        store.remove("checkpoints");
+        if let Some(directory) = named {
+            store.set("checkpoints", Json::Object(vec![("directory".to_owned(), directory.into())]));
+        }
+        let site = Site::empty();
+        site.configure(config, &[]);
+        copy_of_checkpoints(&site.path().join("var/checkpoints"));
+        let server = site.serve();
+        let said = server.said();
+        assert_eq!(said.contains("importing the checkpoints of cc-metric-store"), are_taken, "{named:?}: {said}");
+        server.stop();
+    }
+}
+
+fn copy_of_checkpoints(to: &Path) {
+    let from = checkpoints("wal");
     for host in fs::read_dir(from.join("alpha")).expect("a directory").map(|entry| entry.expect("an entry").path()) {
         let to = to.join("alpha").join(host.file_name().expect("it has a name"));
         fs::create_dir_all(&to).expect("a directory");
@@ -459,11 +473,9 @@ fn checkpoints_where_the_predecessor_has_them_by_default_are_taken_over() {
             fs::copy(&file, to.join(file.file_name().expect("it has a name"))).expect("a file is copied");
         }
     }
-    let server = site.serve();
-    assert!(server.said().contains("importing the checkpoints of cc-metric-store"), "{}", server.said());
-    server.stop();
 }
 
+/// A value that both have is the same one, and damage to either is named.
 #[test]
 fn checkpoints_and_archives_are_imported_together_and_a_damaged_archive_is_named() {
     let site = Site::new(&[]);
