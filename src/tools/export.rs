@@ -5,7 +5,7 @@ use super::out::{csv_field, stdout, unless_closed};
 use crate::config::Config;
 use crate::serve;
 use clap::ValueEnum;
-use kymo_engine::archive::{ArchiveStore, LocalDirectory, Part, Writer, publish};
+use kymo_engine::archive::{ArchiveError, ArchiveStore, LocalDirectory, Part, Writer, publish};
 use kymo_engine::ccms::bin::{self, Series, Tree};
 use kymo_engine::ccms::json;
 use kymo_engine::disk::Disk;
@@ -61,13 +61,18 @@ pub(crate) fn export(what: &Exported, config: &Config) -> Result<(), ToolError> 
     let env: Arc<dyn Env> = Arc::new(System::default());
     let (store, _) = Store::open(Arc::clone(&disk), env, serve::options(config, &disk)?)?;
     // Only a store that opens makes a file.
-    let written = Sink::open(what, &disk).map_err(Into::into).and_then(|mut sink| {
-        let export = store.begin_export()?;
-        match &sink {
-            Sink::Archive(place) => archive(&export, what, place, config.archive.layout),
-            _ => write(&export, what, &mut sink),
-        }
-    });
+    let to = &*what.to;
+    let by_host = |sink: io::Result<Sink>| {
+        let mut sink = sink?;
+        by_host(&store.begin_export()?, what, &mut sink)
+    };
+    let written = match what.format {
+        ExportFormat::Lines => by_host(Sink::stream(to, false)),
+        ExportFormat::Csv => by_host(Sink::stream(to, true)),
+        ExportFormat::Bin => by_host(Sink::checkpoints(&disk, to, false)),
+        ExportFormat::Json => by_host(Sink::checkpoints(&disk, to, true)),
+        ExportFormat::Parquet => as_archive(&store, what, &disk, config.archive.layout),
+    };
     let closed = store.close();
     let samples = written?;
     closed?;
@@ -89,7 +94,7 @@ struct Count {
     hosts: usize,
 }
 
-fn write(export: &Export<'_>, what: &Exported, sink: &mut Sink) -> Result<Count, ToolError> {
+fn by_host(export: &Export<'_>, what: &Exported, sink: &mut Sink) -> Result<Count, ToolError> {
     let mut count = Count::default();
     let days: BTreeSet<i64> =
         export.days().into_iter().filter(|day| what.times.contains(&day.saturating_mul(DAY))).collect();
@@ -113,12 +118,12 @@ fn write(export: &Export<'_>, what: &Exported, sink: &mut Sink) -> Result<Count,
 }
 
 /// Writes what an archive would have of each cluster and day.
-fn archive(
-    export: &Export<'_>,
-    what: &Exported,
-    place: &Arc<dyn ArchiveStore>,
-    layout: ArchiveLayout,
-) -> Result<Count, ToolError> {
+fn as_archive(store: &Store, what: &Exported, disk: &Arc<dyn Disk>, layout: ArchiveLayout) -> Result<Count, ToolError> {
+    make_empty(&**disk, &what.to)?;
+    let place: Arc<dyn ArchiveStore> = Arc::new(LocalDirectory::new(Arc::clone(disk), &what.to));
+    let at_place = |error: ArchiveError| error.at(&*place);
+    let failed = |error| JobError::from(at_place(error));
+    let export = store.begin_export()?;
     let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (cluster, host) in export.hosts().map_err(JobError::from)? {
         if what.cluster.as_ref().is_none_or(|wanted| *wanted == cluster) {
@@ -131,18 +136,18 @@ fn archive(
         for day in export.days().into_iter().filter(|day| what.times.contains(&day.saturating_mul(DAY))) {
             let names = ArchivePart { layout, cluster: cluster.clone(), partition: day, part: 0 };
             let part = Part { store: export.store(), names };
-            let mut writer = Writer::new(Arc::clone(place), part.clone()).map_err(JobError::from)?;
+            let mut writer = Writer::new(Arc::clone(&place), part.clone()).map_err(failed)?;
             for host in hosts {
                 export.rows(cluster, host, day, |metric, path, rows| {
                     if !rows.is_empty() {
                         found.insert((cluster.as_str(), host.as_str()));
                     }
-                    writer.series((host, metric), path, rows)
+                    writer.series((host, metric), path, rows).map_err(at_place)
                 })?;
             }
-            let sidecar = writer.finish().map_err(JobError::from)?.sidecar;
+            let sidecar = writer.finish().map_err(failed)?.sidecar;
             if sidecar.rows > 0 {
-                publish(&**place, &part, &sidecar).map_err(JobError::from)?;
+                publish(&*place, &part, &sidecar).map_err(failed)?;
                 samples += sidecar.rows;
             }
         }
@@ -156,32 +161,32 @@ enum Sink {
     Stream { out: Box<dyn Write>, file: Option<File>, is_csv: bool },
     /// Into a directory of checkpoints.
     Checkpoints { disk: Arc<dyn Disk>, root: PathBuf, is_text: bool },
-    /// Into an archive, day by day.
-    Archive(Arc<dyn ArchiveStore>),
+}
+
+/// Makes a directory, or takes one that is empty.
+fn make_empty(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let names = disk.create_dir_all(path).and_then(|()| disk.list(path)).map_err(|error| named(path, &error))?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(named(path, &io::Error::other("the directory is not empty; name a new or an empty one")))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Sink {
-    fn open(what: &Exported, disk: &Arc<dyn Disk>) -> io::Result<Self> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", what.to.display()));
-        let is_csv = match what.format {
-            ExportFormat::Bin | ExportFormat::Json | ExportFormat::Parquet => {
-                disk.create_dir_all(&what.to).map_err(named)?;
-                if !disk.list(&what.to).map_err(named)?.is_empty() {
-                    return Err(named(io::Error::other("the directory is not empty; name a new or an empty one")));
-                }
-                if what.format == ExportFormat::Parquet {
-                    return Ok(Self::Archive(Arc::new(LocalDirectory::new(Arc::clone(disk), &what.to))));
-                }
-                let is_text = what.format == ExportFormat::Json;
-                return Ok(Self::Checkpoints { disk: Arc::clone(disk), root: what.to.clone(), is_text });
-            }
-            ExportFormat::Csv => true,
-            ExportFormat::Lines => false,
-        };
-        let (mut out, file): (Box<dyn Write>, _) = if what.to == Path::new("-") {
+    fn checkpoints(disk: &Arc<dyn Disk>, root: &Path, is_text: bool) -> io::Result<Self> {
+        make_empty(&**disk, root)?;
+        Ok(Self::Checkpoints { disk: Arc::clone(disk), root: root.to_owned(), is_text })
+    }
+
+    fn stream(to: &Path, is_csv: bool) -> io::Result<Self> {
+        let (mut out, file): (Box<dyn Write>, _) = if to == Path::new("-") {
             (Box::new(stdout()), None)
         } else {
-            let file = File::create_new(&what.to).map_err(named)?;
+            let file = File::create_new(to).map_err(|error| named(to, &error))?;
             (Box::new(BufWriter::new(file.try_clone()?)), Some(file))
         };
         if is_csv {
@@ -198,8 +203,6 @@ impl Sink {
             Self::Checkpoints { disk, root, is_text } => {
                 checkpoints(&**disk, &directory(root, cluster, host)?, from, arrays, *is_text)
             }
-            // It is not written host by host.
-            Self::Archive(_) => Ok(0),
         }
     }
 
@@ -209,7 +212,7 @@ impl Sink {
                 out.flush()?;
                 file.as_ref().map_or(Ok(()), File::sync_all)
             }
-            Self::Checkpoints { .. } | Self::Archive(_) => Ok(()),
+            Self::Checkpoints { .. } => Ok(()),
         }
     }
 }
@@ -279,9 +282,7 @@ fn checkpoints(disk: &dyn Disk, directory: &Path, from: i64, arrays: &[ExportArr
         if let Some(tree) = trees.get_mut(number) {
             let ExportArray { start, frequency, ref values, .. } = *array;
             *tree.at(metric, component, subcomponent) = Series { start, frequency, values: values.clone() };
-            // JSON has no number for what is infinite, or would be for a predecessor's 32 bits.
-            #[expect(clippy::cast_possible_truncation, reason = "that is what the predecessor does")]
-            let is_written = |(_, value): &(i64, f64)| !is_text || (*value as f32).is_finite();
+            let is_written = |(_, value): &(i64, f64)| !is_text || json::rounded(*value).is_some();
             written += array.samples().filter(is_written).count() as u64;
         }
     }

@@ -171,6 +171,13 @@ fn put(to: &mut Snapshot<'static>, path: &Path, metric: String, array: Text) {
     }
 }
 
+/// A value as the predecessor has it, in binary32; `None` if JSON has no number for that: it is missing, or infinite there.
+pub fn rounded(value: f64) -> Option<f32> {
+    #[expect(clippy::cast_possible_truncation, reason = "that is what the predecessor does")]
+    let rounded = value as f32;
+    rounded.is_finite().then_some(rounded)
+}
+
 /// The text of a snapshot: keys in the predecessor's order. It rounds values to one decimal; with `digits` that is done
 /// here too, otherwise all digits are written, which it reads just as well. What is beyond binary32 is missing.
 pub fn write(from: i64, to: i64, tree: &Tree, digits: Option<usize>) -> String {
@@ -188,12 +195,10 @@ fn write_level(text: &mut String, (from, to): (i64, i64), tree: &Tree, digits: O
         push(text, format_args!("{{\"frequency\":{},\"start\":{},\"data\":[", series.frequency, series.start));
         for (number, &value) in series.values.iter().enumerate() {
             text.push_str(if number > 0 { "," } else { "" });
-            #[expect(clippy::cast_possible_truncation, reason = "the predecessor has binary32")]
-            let rounded = value as f32;
-            match digits {
-                _ if !rounded.is_finite() => text.push_str("null"),
-                Some(digits) => push(text, format_args!("{rounded:.digits$}")),
-                None => push(text, format_args!("{value:?}")),
+            match (rounded(value), digits) {
+                (None, _) => text.push_str("null"),
+                (Some(rounded), Some(digits)) => push(text, format_args!("{rounded:.digits$}")),
+                (Some(_), None) => push(text, format_args!("{value:?}")),
             }
         }
         text.push_str("]}");
