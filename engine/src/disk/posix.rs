@@ -193,6 +193,10 @@ pub(super) fn open_prepared(path: &Path) -> io::Result<(DirectFile, u64)> {
 
 /// Takes the lock of a file and writes the name of the holder into it.
 pub(super) fn take_lock(path: &Path, owner: &str) -> io::Result<File> {
+    take_lock_pausing(path, owner, || std::thread::sleep(LOCK_PAUSE))
+}
+
+fn take_lock_pausing(path: &Path, owner: &str, mut pause: impl FnMut()) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let mut tries = 0;
     loop {
@@ -201,7 +205,7 @@ pub(super) fn take_lock(path: &Path, owner: &str) -> io::Result<File> {
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) if tries < LOCK_TRIES => {
                 tries += 1;
-                std::thread::sleep(LOCK_PAUSE);
+                pause();
             }
             Err(Errno::WOULDBLOCK) => {
                 let mut holder = Vec::new();
@@ -258,14 +262,15 @@ mod tests {
     fn a_lock_is_waited_for_as_long_as_a_dead_holder_may_take_to_let_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
-        let held = Posix.lock(&path, "process 17").unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                std::thread::sleep(Duration::from_secs(1));
-                drop(held);
+        for (seconds, is_long) in [(4, false), (6, true)] {
+            let mut held = Some(Posix.lock(&path, "process 17").unwrap());
+            let mut waited = Duration::ZERO;
+            let taken = take_lock_pausing(&path, "process 18", || {
+                waited += LOCK_PAUSE;
+                held.take_if(|_| waited >= Duration::from_secs(seconds));
             });
-            Posix.lock(&path, "process 18").unwrap();
-        });
+            assert_eq!(taken.is_err(), is_long, "{seconds} s: {taken:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! sync it goes on reading what is not there.
 
 use crate::faces::{self, errno, place};
+use crate::fleet::wait;
 use crate::mounts::unmount;
 use crate::random::Random;
 use crate::server::Setup;
@@ -20,8 +21,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Nothing but pages is kept in the kernel.
 const TTL: Duration = Duration::ZERO;
@@ -53,13 +53,7 @@ impl DropFs {
 
     /// Cuts the power of a file system that nobody uses any more: the process was killed before.
     pub(crate) fn cut_power(&self, random: &mut Random) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while self.disk().open > 0 {
-            if begun.elapsed() > Duration::from_secs(30) {
-                return Err("files stay open after their process was killed".into());
-            }
-            thread::sleep(Duration::from_micros(100));
-        }
+        wait("files stay open after their process was killed", || self.disk().open == 0)?;
         self.forget_pages();
         self.disk().cut_power(random);
         Ok(())
