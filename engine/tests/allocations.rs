@@ -5,11 +5,14 @@
 
 use allocation_counter::measure;
 use kymo_engine::archive::LocalDirectory;
+use kymo_engine::ccms::bin::{self, Series, Tree};
+use kymo_engine::ccms::wal::{self, Record};
 use kymo_engine::ccms::{Values, json};
 use kymo_engine::decode::{Context, Limits, LineError, Point, Scratch, Sink, decode};
 use kymo_engine::disk::sim::SimDisk;
 use kymo_engine::disk::{Disk, Posix};
 use kymo_engine::env::Env;
+use kymo_engine::import;
 use kymo_engine::model::{Aggregation, Metric, Metrics};
 use kymo_engine::paths::ArchiveLayout;
 use kymo_engine::store::{Archive, ImportArray, ImportHost, Options, Progress, Store};
@@ -164,6 +167,56 @@ fn peak_of_archiving(hosts: u32) -> u64 {
     let peak = measure(|| while store.archive_step().unwrap() == Progress::Done {}).bytes_max;
     assert_eq!(store.stats().archived_rows, u64::from(hosts) * 86_400);
     peak
+}
+
+/// Heap that importing a day of so many hosts takes at most, each with a `.bin` and a log of the hour behind it.
+fn peak_of_importing(hosts: u32) -> u64 {
+    const DAY: i64 = 86_400;
+    const MIDNIGHT: i64 = 19_000 * DAY;
+    const COMPONENTS: u32 = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(Posix);
+    let (mut tree, mut log) = (Tree::default(), wal::MAGIC.to_vec());
+    let component = |number: u32| format!("hwthread{number}");
+    for (number, metric) in (0..COMPONENTS).flat_map(|number| METRICS.map(|metric| (number, metric))) {
+        let values = (0..1440_u32).map(|at| f64::from(at + number)).collect();
+        *tree.at(metric, &component(number), "") = Series { start: MIDNIGHT, frequency: 60, values };
+    }
+    for minute in 0..60 {
+        for (number, metric) in (0..COMPONENTS).flat_map(|number| METRICS.map(|metric| (number, metric))) {
+            let (component, time) = (component(number), MIDNIGHT + DAY + minute * 60);
+            let record = Record { metric, component: &component, subcomponent: "", time, value: 1.5 };
+            wal::write(&mut log, &record).unwrap();
+        }
+    }
+    let day = bin::write(MIDNIGHT, MIDNIGHT + DAY, &tree);
+    let from = directory.path().join("checkpoints");
+    for host in 0..hosts {
+        let of_host = from.join(format!("fritz/n{host:04}"));
+        disk.create_dir_all(&of_host).unwrap();
+        disk.replace(&of_host.join(format!("{MIDNIGHT}.bin")), &day).unwrap();
+        disk.replace(&of_host.join("current.wal"), &log).unwrap();
+    }
+    let options = Options::new(directory.path().join("data"), metrics());
+    let clock = Arc::new(Clock(AtomicI64::new(MIDNIGHT + 2 * DAY)));
+    let store = Store::open(Arc::clone(&disk), clock, options).unwrap().0;
+    let mut samples = 0;
+    let peak = measure(|| {
+        let report = import::import(&store, &*disk, std::slice::from_ref(&from), &mut |_| true).unwrap();
+        samples = report.imported.samples;
+    });
+    assert_eq!(samples, u64::from(hosts * COMPONENTS * 5 * (1440 + 60)));
+    peak.bytes_max
+}
+
+/// What `docs/compatibility.md` says: files are mapped, and of what is parsed and written that of one host is in memory.
+#[test]
+fn importing_takes_no_more_memory_for_more_hosts() {
+    const BOUND: u64 = 8 << 20;
+    let (small, large) = (peak_of_importing(40), peak_of_importing(160));
+    assert!(large <= BOUND, "{large}");
+    // Which files there are is known of all hosts.
+    assert!(large <= small + 120 * 1024, "{small} for 40 hosts, {large} for 160");
 }
 
 /// The bound of `docs/archive.md`, of all that is allocated, reading the snapshots and comparing included: rows of a row

@@ -97,7 +97,7 @@ pub enum ImportError {
     #[error("{0}")]
     Store(#[from] JobError),
     /// What is kept aside of archives while hosts are imported cannot be written or read.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot gather archives in {}: {source}", path.display())]
     Spool {
         /// The file.
         path: PathBuf,
