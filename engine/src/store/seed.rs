@@ -34,8 +34,8 @@ impl Store {
         since: i64,
         (layers, archived): (&Arc<Layers>, &[ArchivedRun]),
     ) {
-        // If they are the same, what they lack stays in the head while its lock is held.
-        if !Arc::ptr_eq(layers, &self.layers()) {
+        // If they are the same, what they lack stays in the head while its lock is held. Another writer may have been here.
+        if !Arc::ptr_eq(layers, &self.layers()) || state.runs.knows_from(since) {
             return;
         }
         let reach = self.options().metrics.longest_interval() * i64::from(RUN_SLOTS);

@@ -4,7 +4,7 @@
 use crate::lab::{Lab, START, ask, bits, compact_all, line, present, put};
 use crate::metamorphic::Chance;
 use crate::model::{Model, Question, Sample};
-use kymo_engine::archive::LocalDirectory;
+use kymo_engine::archive::{ArchiveStore, LocalDirectory, NewObject};
 use kymo_engine::disk::sim::Crash;
 use kymo_engine::disk::{Disk, sim::SimDisk};
 use kymo_engine::env::Env;
@@ -12,9 +12,13 @@ use kymo_engine::model::{Request, SeriesError};
 use kymo_engine::paths::ArchiveLayout;
 use kymo_engine::store::{Archive, ImportHost, ImportSeries, Progress, Store};
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const DAY: i64 = 86_400;
 const RETENTION: i64 = 2 * DAY;
@@ -298,6 +302,99 @@ fn a_late_sample_goes_into_the_run_that_is_archived() {
     }
     pair.write(&[Sample { value: 4.0, ..samples[20].clone() }]);
     pair.compare(&mut Chance::new(16), 200);
+}
+
+/// A place whose next read of a whole object, once it is told to, says so and waits until it may go on.
+#[derive(Debug)]
+struct Gated {
+    inner: LocalDirectory,
+    gate: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl ArchiveStore for Gated {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self, key: &str) -> io::Result<Box<dyn NewObject>> {
+        self.inner.create(key)
+    }
+
+    fn publish(&self, aside: &str, key: &str) -> io::Result<()> {
+        self.inner.publish(aside, key)
+    }
+
+    fn put_if(&self, key: &str, expected: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
+        self.inner.put_if(key, expected, content)
+    }
+
+    fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((is_reading, go_on)) = gate {
+            is_reading.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        self.inner.get(key)
+    }
+
+    fn read(&self, key: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        self.inner.read(key, range)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.inner.list(folder)
+    }
+
+    fn delete(&self, key: &str) -> io::Result<()> {
+        self.inner.delete(key)
+    }
+}
+
+/// An archive may be a bucket that is slow: meanwhile a host is read and its rows become a snapshot, which the writer
+/// that waits has to notice.
+#[test]
+fn a_host_is_not_locked_while_its_archived_days_are_read() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let mut pair = pair(19, ArchiveLayout::Hive);
+    for lab in [&mut pair.lab, &mut pair.twin_lab] {
+        lab.options.late_window = 10 * DAY;
+    }
+    let samples = even(pair.lab.clock.unix_now(), 40);
+    pair.write(&samples);
+    pair.pass(5 * DAY);
+    pair.write(&even(pair.lab.clock.unix_now(), 1));
+    pair.cleanup();
+    let disk: Arc<dyn Disk> = Arc::new(pair.lab.disk.clone());
+    let place = Arc::new(Gated { inner: LocalDirectory::new(disk, "/archive"), gate: Mutex::default() });
+    pair.lab.options.archive =
+        Some(Archive { place: Arc::<Gated>::clone(&place), layout: ArchiveLayout::Hive, is_fed: true });
+    for (lab, store) in [(&pair.lab, &mut pair.store), (&pair.twin_lab, &mut pair.twin)] {
+        lab.disk.crash(Crash::Kill);
+        *store = lab.open().unwrap().0;
+    }
+    let late = Sample { value: 4.0, ..samples[20].clone() };
+    let (host, metric, component) = &late.key;
+    let body = line((host, metric, component), late.time, late.value);
+    let ((says, is_reading), (go_on, may_go)) = (channel(), channel());
+    *place.gate.lock().unwrap() = Some((says, may_go));
+    let (store, now) = (&pair.store, pair.lab.clock.unix_now());
+    let (done, is_done) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| put(store, &body));
+        is_reading.recv_timeout(PATIENCE).expect("a late sample looks into the archive");
+        let question = Question { host: host.clone(), metric: metric.clone(), components: Vec::new() };
+        scope.spawn(move || {
+            ask(store, &question, now - 7200, now).unwrap();
+            compact_all(store, true);
+            done.send(()).unwrap();
+        });
+        let in_time = is_done.recv_timeout(PATIENCE);
+        go_on.send(()).unwrap();
+        in_time.expect("a query and a snapshot go on meanwhile");
+    });
+    put(&pair.twin, &body);
+    pair.model.write(&[late]);
+    pair.compare(&mut Chance::new(19), 200);
 }
 
 #[test]
