@@ -163,16 +163,15 @@ pub fn import(
             if let Some(path) = reading.lost().or_else(|| spool.lost()) {
                 return Err(ImportError::Lost { path: path.to_owned() });
             }
-            // What was there in the first pass has to be there in the others: days of it would be missing, and nobody told.
             if progress.pass == 1 {
                 failed.extend(reading.failed.iter().map(|damaged| damaged.path.clone()));
-            } else if let Some(gone) = reading.failed.iter().find(|damaged| !failed.contains(&damaged.path)) {
-                return Err(ImportError::Lost { path: gone.path.clone() });
-            }
-            if progress.pass == 1 {
                 report.add(store, files, parsed.metrics());
                 parsed.damaged.into_iter().for_each(|damaged| report.damage(damaged));
                 reading.failed.into_iter().for_each(|damaged| report.damage(damaged));
+            } else if let Some(gone) = reading.failed.iter().find(|damaged| !failed.contains(&damaged.path)) {
+                // What was there in the first pass has to be there in the others: days of it would be missing, and nobody
+                // told.
+                return Err(ImportError::Lost { path: gone.path.clone() });
             }
         }
         watch(&progress);

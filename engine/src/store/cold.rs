@@ -99,15 +99,15 @@ impl Store {
         limit: usize,
     ) -> Result<Option<Vec<Gathered<'a>>>, ArchiveError> {
         let (cluster, ..) = captured.names();
-        let of_cluster =
-            captured.layers().archived.iter().filter(|part| part.names.cluster == cluster && part.rows > 0);
-        let parts: Vec<&Archived> = of_cluster.filter(|part| asked.overlaps(part) || asked.is_near(part)).collect();
-        let Some(reader) = &self.cold else {
-            let is_asked = parts.iter().any(|part| asked.overlaps(part));
-            let no_place = || ArchiveError::NoPlace { cluster: cluster.to_owned() };
-            return if is_asked { Err(no_place()) } else { Ok(Some(hot)) };
+        let parts = |is_wanted: &dyn Fn(&Archived) -> bool| {
+            archived_parts(self.cold.as_ref(), captured.layers(), |part| {
+                part.names.cluster == cluster && is_wanted(part)
+            })
         };
-        if parts.is_empty() {
+        let inside = parts(&|part| asked.overlaps(part))?;
+        // Without a place they tell nothing.
+        let beside = parts(&|part| asked.is_near(part) && !asked.overlaps(part)).unwrap_or_default();
+        if inside.is_empty() && beside.is_empty() {
             return Ok(Some(hot));
         }
         let (mut all, mut count) = (AllTiers::new(), 0_usize);
@@ -116,8 +116,8 @@ impl Store {
             count += pieces.iter().map(|(_, piece)| piece.values.len()).sum::<usize>();
             all.insert((component, subcomponent), Tiers { is_hot: true, cold: Vec::new(), hot: pieces });
         }
-        let look = Look { store: self, reader, captured };
-        for part in parts.iter().filter(|part| asked.overlaps(part)) {
+        let look = Look { store: self, captured };
+        for part in inside {
             for series in look.at(part)? {
                 count += series.stretches.iter().map(|stretch| asked.count(stretch)).sum::<usize>();
                 if count > limit {
@@ -131,8 +131,8 @@ impl Store {
             let pieces = || tiers.pieces().map(Piece::borrow).collect();
             tiers.is_hot || Series::new(pieces()).has_data(asked.from, asked.to, asked.frequency)
         });
-        look.back(&parts, &mut all, asked);
-        look.ahead(&parts, &mut all, asked);
+        look.back(&beside, &mut all, asked);
+        look.ahead(&beside, &mut all, asked);
         let gathered = all.into_iter().map(|((component, subcomponent), tiers)| Gathered {
             component,
             subcomponent,
@@ -156,12 +156,15 @@ impl Store {
     }
 }
 
+/// An archived part, and what reads it.
+pub(super) type Place<'a> = (&'a Reader, &'a Archived);
+
 /// The archived parts of a kind that have something, oldest first. An error where there are any and nothing says where.
 pub(super) fn archived_parts<'a>(
     reader: Option<&'a Reader>,
     layers: &'a Layers,
     is_wanted: impl Fn(&Archived) -> bool,
-) -> Result<Vec<(&'a Reader, &'a Archived)>, ArchiveError> {
+) -> Result<Vec<Place<'a>>, ArchiveError> {
     let parts = layers.archived.iter().filter(|part| part.rows > 0 && is_wanted(part));
     let no_place = |part: &Archived| ArchiveError::NoPlace { cluster: part.names.cluster.clone() };
     parts.map(|part| Ok((reader.ok_or_else(|| no_place(part))?, part))).collect()
@@ -170,7 +173,7 @@ pub(super) fn archived_parts<'a>(
 /// Puts all that parts have of a metric of a host under what the hot tier has; series are in order then.
 pub(super) fn put_all_under(
     gathered: &mut Vec<Gathered<'_>>,
-    parts: &[(&Reader, &Archived)],
+    parts: &[Place<'_>],
     host: &str,
     metric: &str,
 ) -> Result<(), ArchiveError> {
@@ -198,46 +201,46 @@ pub(super) fn put_all_under(
 /// Looks for one metric of a host in the parts of its cluster.
 struct Look<'s> {
     store: &'s Store,
-    reader: &'s Reader,
     captured: &'s Captured,
 }
 
 impl Look<'_> {
-    fn at(&self, part: &Archived) -> Result<Vec<SeriesRows>, ArchiveError> {
+    fn at(&self, (reader, part): Place<'_>) -> Result<Vec<SeriesRows>, ArchiveError> {
         let (_, host, metric) = self.captured.names();
         self.store.counters.archive_reads.fetch_add(1, Ordering::Relaxed);
-        self.reader.rows(&part.names, part.sidecar, host, metric).inspect_err(|_| {
+        reader.rows(&part.names, part.sidecar, host, metric).inspect_err(|_| {
             self.store.counters.archive_read_failures.fetch_add(1, Ordering::Relaxed);
         })
     }
 
     /// Looks where series begin that are not known to have a slot at or before `from`: in the parts before the range,
     /// the youngest first, and where there is none, in those behind it.
-    fn back(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) {
+    fn back(&self, beside: &[Place<'_>], all: &mut AllTiers<'_>, asked: &Asked) {
         let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > asked.from);
-        for part in parts.iter().rev().filter(|part| part.times.start <= asked.from && !asked.overlaps(part)) {
-            if !all.values().any(misses) || self.add(part, all, misses, true).is_err() {
+        for place in beside.iter().rev().filter(|(_, part)| part.times.start <= asked.from) {
+            if !all.values().any(misses) || self.add(*place, all, misses, true).is_err() {
                 return;
             }
         }
         // What begins behind the range begins with the first of all its slots.
-        for part in parts.iter().filter(|part| part.times.start > asked.from && !asked.overlaps(part)) {
-            let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > part.times.start.max(asked.to));
-            if !all.values().any(misses) || self.add(part, all, misses, false).is_err() {
+        for place in beside.iter().filter(|(_, part)| part.times.start > asked.from) {
+            let least = place.1.times.start.max(asked.to);
+            let misses = |tiers: &Tiers<'_>| tiers.begin().is_none_or(|begin| begin > least);
+            if !all.values().any(misses) || self.add(*place, all, misses, false).is_err() {
                 return;
             }
         }
     }
 
     /// Looks whether runs go on behind the range, where their last known slot lies inside of it.
-    fn ahead(&self, parts: &[&Archived], all: &mut AllTiers<'_>, asked: &Asked) {
+    fn ahead(&self, beside: &[Place<'_>], all: &mut AllTiers<'_>, asked: &Asked) {
         let mut open: Vec<(Cow<'_, str>, Cow<'_, str>)> =
             all.iter().filter(|(_, tiers)| !tiers.goes_on_behind(asked.to)).map(|(name, _)| name.clone()).collect();
-        for part in parts.iter().filter(|part| part.times.start >= asked.to && !asked.overlaps(part)) {
+        for place in beside.iter().filter(|(_, part)| part.times.start >= asked.to) {
             if open.is_empty() {
                 return;
             }
-            let Ok(rows) = self.at(part) else { return };
+            let Ok(rows) = self.at(*place) else { return };
             let mut found = Vec::new();
             for series in rows {
                 let name = (series.component.into(), series.subcomponent.into());
@@ -254,12 +257,12 @@ impl Look<'_> {
     /// Adds what a part has of the series that miss something.
     fn add(
         &self,
-        part: &Archived,
+        place: Place<'_>,
         all: &mut AllTiers<'_>,
         misses: impl Fn(&Tiers<'_>) -> bool,
         is_older: bool,
     ) -> Result<(), ArchiveError> {
-        for series in self.at(part)? {
+        for series in self.at(place)? {
             let name = (series.component.into(), series.subcomponent.into());
             if let Some(tiers) = all.get_mut(&name).filter(|tiers| misses(tiers)) {
                 let at = if is_older { 0 } else { tiers.cold.len() };
