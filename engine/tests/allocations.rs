@@ -136,8 +136,6 @@ fn a_name_of_a_level_is_kept_once_however_many_arrays_and_levels_are_below_it() 
 
 /// Heap that archiving a day of so many hosts with a sample a second takes at most.
 fn peak_of_archiving(hosts: u32) -> u64 {
-    const DAY: i64 = 86_400;
-    const MIDNIGHT: i64 = 19_000 * DAY;
     let directory = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(Posix);
     let place = Arc::new(LocalDirectory::new(Arc::clone(&disk), directory.path().join("archive")));
@@ -169,54 +167,88 @@ fn peak_of_archiving(hosts: u32) -> u64 {
     peak
 }
 
-/// Heap that importing a day of so many hosts takes at most, each with a `.bin` and a log of the hour behind it.
-fn peak_of_importing(hosts: u32) -> u64 {
-    const DAY: i64 = 86_400;
-    const MIDNIGHT: i64 = 19_000 * DAY;
-    const COMPONENTS: u32 = 40;
-    let directory = tempfile::tempdir().unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(Posix);
-    let (mut tree, mut log) = (Tree::default(), wal::MAGIC.to_vec());
-    let component = |number: u32| format!("hwthread{number}");
+const DAY: i64 = 86_400;
+const MIDNIGHT: i64 = 19_000 * DAY;
+const COMPONENTS: u32 = 40;
+
+fn component(number: u32) -> String {
+    format!("hwthread{number}")
+}
+
+/// What the predecessor has of a day of a host.
+fn tree() -> Tree {
+    let mut tree = Tree::default();
     for (number, metric) in (0..COMPONENTS).flat_map(|number| METRICS.map(|metric| (number, metric))) {
-        let values = (0..1440_u32).map(|at| f64::from(at + number)).collect();
+        let values = (0..1440_u32).map(|at| f64::from((at + number) % 10)).collect();
         *tree.at(metric, &component(number), "") = Series { start: MIDNIGHT, frequency: 60, values };
     }
-    for minute in 0..60 {
+    tree
+}
+
+/// What it has of some minutes behind that day.
+fn log(minutes: i64) -> Vec<u8> {
+    let mut log = wal::MAGIC.to_vec();
+    for minute in 0..minutes {
         for (number, metric) in (0..COMPONENTS).flat_map(|number| METRICS.map(|metric| (number, metric))) {
             let (component, time) = (component(number), MIDNIGHT + DAY + minute * 60);
             let record = Record { metric, component: &component, subcomponent: "", time, value: 1.5 };
             wal::write(&mut log, &record).unwrap();
         }
     }
-    let day = bin::write(MIDNIGHT, MIDNIGHT + DAY, &tree);
+    log
+}
+
+/// Heap that importing so many hosts with these files takes at most, and how many samples they have.
+fn peak_of_importing(hosts: u32, files: &[(&str, &[u8])]) -> (u64, u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(Posix);
     let from = directory.path().join("checkpoints");
     for host in 0..hosts {
         let of_host = from.join(format!("fritz/n{host:04}"));
         disk.create_dir_all(&of_host).unwrap();
-        disk.replace(&of_host.join(format!("{MIDNIGHT}.bin")), &day).unwrap();
-        disk.replace(&of_host.join("current.wal"), &log).unwrap();
+        for (name, content) in files {
+            disk.replace(&of_host.join(name), content).unwrap();
+        }
     }
     let options = Options::new(directory.path().join("data"), metrics());
-    let clock = Arc::new(Clock(AtomicI64::new(MIDNIGHT + 2 * DAY)));
+    let clock = Arc::new(Clock(AtomicI64::new(MIDNIGHT + 3 * DAY)));
     let store = Store::open(Arc::clone(&disk), clock, options).unwrap().0;
     let mut samples = 0;
     let peak = measure(|| {
         let report = import::import(&store, &*disk, std::slice::from_ref(&from), &mut |_| true).unwrap();
         samples = report.imported.samples;
     });
-    assert_eq!(samples, u64::from(hosts * COMPONENTS * 5 * (1440 + 60)));
-    peak.bytes_max
+    (peak.bytes_max, samples)
 }
 
-/// What `docs/compatibility.md` says: files are mapped, and of what is parsed and written that of one host is in memory.
+/// What `docs/compatibility.md` says: of what is parsed and written that of one host is in memory.
 #[test]
 fn importing_takes_no_more_memory_for_more_hosts() {
-    const BOUND: u64 = 8 << 20;
-    let (small, large) = (peak_of_importing(40), peak_of_importing(160));
-    assert!(large <= BOUND, "{large}");
+    let day = bin::write(MIDNIGHT, MIDNIGHT + DAY, &tree());
+    let (name, log) = (format!("{MIDNIGHT}.bin"), log(60));
+    let peak = |hosts: u32| {
+        let (peak, samples) = peak_of_importing(hosts, &[(&name, &day), ("current.wal", &log)]);
+        assert_eq!(samples, u64::from(hosts * COMPONENTS * 5 * (1440 + 60)));
+        peak
+    };
+    let (small, large) = (peak(40), peak(160));
+    assert!(large <= 8 << 20, "{large}");
     // Which files there are is known of all hosts.
     assert!(large <= small + 120 * 1024, "{small} for 40 hosts, {large} for 160");
+}
+
+/// And how much that is; `.bin` files are mapped.
+#[test]
+fn importing_a_host_takes_so_many_bytes_for_a_byte_of_its_files() {
+    let (log, text) = (log(1440), json::write(MIDNIGHT, MIDNIGHT + DAY, &tree(), Some(1)));
+    let bin = bin::write(MIDNIGHT, MIDNIGHT + DAY, &tree());
+    let [day, lines] = [format!("{MIDNIGHT}.bin"), format!("{MIDNIGHT}.json")];
+    for (name, content, times) in [("current.wal", &*log, 3), (&*lines, text.as_bytes(), 4), (&*day, &*bin, 0)] {
+        let (peak, samples) = peak_of_importing(1, &[(name, content)]);
+        assert_eq!(samples, u64::from(COMPONENTS * 5 * 1440));
+        let bound = times * content.len() as u64 + (3 << 20);
+        assert!(peak <= bound, "{name}: {peak} for {} bytes", content.len());
+    }
 }
 
 /// The bound of `docs/archive.md`, of all that is allocated, reading the snapshots and comparing included: rows of a row
