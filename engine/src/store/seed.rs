@@ -5,6 +5,7 @@ use super::Store;
 use super::cold::archived_parts;
 use super::layers::{Layers, PARTITION};
 use crate::canary::{self, Canary};
+use crate::format::manifest::Archived;
 use crate::head::{Host, HostState};
 use crate::names::KeyName;
 use crate::slot::{RUN_SLOTS, Run};
@@ -40,7 +41,13 @@ impl Store {
         }
         let reach = self.options().metrics.longest_interval() * i64::from(RUN_SLOTS);
         let oldest = since.saturating_sub(reach).div_euclid(PARTITION);
-        state.runs.set_known_from(oldest.saturating_mul(PARTITION));
+        // Nor is a run to reach back over what is archived and was not looked at.
+        let unseen = layers
+            .archived
+            .iter()
+            .filter(|part| part.rows > 0 && *part.names.cluster == *host.cluster && !self.is_seen(part, since));
+        let unseen_end = unseen.map(|part| part.times.end).max().unwrap_or(i64::MIN);
+        state.runs.set_known_from(oldest.saturating_mul(PARTITION).max(unseen_end));
         if canary::is(Canary::ForgetRuns) {
             return;
         }
@@ -66,9 +73,8 @@ impl Store {
     /// The runs of a host in days that are archived already, where the late window reaches back so far: mostly none. What
     /// cannot be read is passed over as a damaged directory is. Waits for the archive: no lock is held.
     pub(super) fn archived_runs(&self, layers: &Layers, host: &Host, since: i64) -> Vec<ArchivedRun> {
-        let oldest = since.div_euclid(PARTITION);
         let parts = archived_parts(self.cold.as_ref(), layers, |part| {
-            part.names.partition >= oldest && *part.names.cluster == *host.cluster
+            *part.names.cluster == *host.cluster && self.is_seen(part, since)
         });
         let mut runs = Vec::new();
         for (reader, part) in parts.unwrap_or_default() {
@@ -88,6 +94,12 @@ impl Store {
             }
         }
         runs
+    }
+
+    /// Whether an archived part is looked at for what is written since an instant. The slots of all others end so early
+    /// that there is room for one behind them.
+    fn is_seen(&self, part: &Archived, since: i64) -> bool {
+        part.times.end > since.saturating_sub(self.options().metrics.longest_interval())
     }
 
     /// Notes that series of a metric have a run up to a slot.

@@ -304,6 +304,30 @@ fn a_late_sample_goes_into_the_run_that_is_archived() {
     pair.compare(&mut Chance::new(16), 200);
 }
 
+/// A run of late samples may have room for days before it: it must not reach back over what is archived already.
+#[test]
+fn a_late_sample_begins_no_run_over_one_that_is_archived() {
+    let mut pair = pair(20, ArchiveLayout::Hive);
+    let at = |time| Sample { key: ("n0".into(), "temp".into(), String::new()), time, value: 1.5 };
+    let old = pair.lab.clock.unix_now();
+    pair.write(&[at(old)]);
+    pair.pass(3 * DAY);
+    let now = pair.lab.clock.unix_now();
+    pair.write(&even(now, 1));
+    pair.cleanup();
+    assert!(pair.store.stats().archived_parts > 0);
+    pair.lab.disk.crash(Crash::Kill);
+    pair.store = pair.lab.open().unwrap().0;
+    let (new, late) = (at(now), at(now - 4 * 3600));
+    pair.write(&[new.clone(), late.clone()]);
+    let question = Question { host: "n0".into(), metric: "temp".into(), components: Vec::new() };
+    for sample in [at(old), late, new] {
+        let range = (sample.time - 600, sample.time + 600);
+        let found = present(ask(&pair.store, &question, range.0, range.1).unwrap().as_ref());
+        assert_eq!(found.into_values().collect::<Vec<_>>(), [1.5_f64.to_bits()], "{sample:?}");
+    }
+}
+
 /// A place whose next read of a whole object, once it is told to, says so and waits until it may go on.
 #[derive(Debug)]
 struct Gated {
