@@ -283,6 +283,16 @@ impl FileImage {
         self.live_len = self.durable_len;
     }
 
+    /// What reads see is what the device has, as of a file that was copied.
+    pub(super) fn settle(&mut self) {
+        (self.is_dirty, self.has_ghosts) = (false, false);
+        for page in &mut self.pages {
+            page.dirty = 0;
+            page.durable = page.live.clone();
+        }
+        self.durable_len = self.live_len;
+    }
+
     /// Puts damage where reads and the device see it.
     pub(super) fn corrupt(&mut self, damage: impl FnOnce(&mut Vec<u8>)) {
         let mut content = self.read(usize::MAX).to_vec();

@@ -85,8 +85,13 @@ impl State {
 
     /// Another disk that is like this one is now, as a machine would find it that is started on a copy.
     pub(super) fn fork(&self, seed: u64) -> Self {
-        let mut fork = Self { rng: Rng::new(seed), late: None, ..self.clone() };
+        let mut fork = Self { rng: Rng::new(seed), late: None, has_ghosts: false, ..self.clone() };
         fork.crash(Crash::Kill);
+        for node in fork.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.settle();
+            }
+        }
         fork
     }
 

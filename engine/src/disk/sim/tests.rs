@@ -105,6 +105,24 @@ fn pages_of_a_failed_sync_are_seen_by_the_cache_and_not_by_the_device() {
 }
 
 #[test]
+fn a_copy_has_what_was_read_and_keeps_it() {
+    for seed in SEEDS {
+        let (disk, mut log) = with_log(seed);
+        log.write(0, &block(1), false).unwrap();
+        disk.fail_sync(Some(1));
+        log.sync().unwrap_err();
+        let copy = disk.fork(seed);
+        let before = copy.files();
+        assert_eq!(before, disk.files());
+        for _ in 0..20 {
+            copy.list(Path::new("/d")).unwrap();
+        }
+        copy.crash(Crash::Power);
+        assert_eq!(copy.files(), before, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_durable_write_is_a_write_and_a_sync_that_fail_apart() {
     let (disk, mut log) = with_log(1);
     disk.fail_write(Some(2));
