@@ -112,49 +112,50 @@ impl<'a> Series<'a> {
     /// Reads the series at every point of the grid. `values` has one value a point, all of them missing.
     pub(super) fn read(&self, grid: &Grid, values: &mut [f64]) {
         for (run, points) in self.covering(grid) {
-            let slots = run.seen_slots(grid, &points);
-            let pieces = &self.pieces[run.pieces.clone()];
-            let values = &mut values[points.clone()];
-            if run.frequency == grid.frequency {
-                for piece in pieces {
-                    let (first, newer) = piece.slots(&slots);
-                    newer.overlay(&mut values[index(first - slots.start)..]);
-                }
-            } else {
-                run.read_regridded(pieces, &slots, grid, points.start, values);
-            }
+            run.read(&self.pieces[run.pieces.clone()], grid, &points, &mut values[points.clone()]);
         }
     }
 
     /// Adds what is read at every point of the grid to the sums: one that is missing makes the sum missing. `copy` is
     /// memory for what cannot be added where it stands.
     pub(super) fn add_to(&self, grid: &Grid, sums: &mut [f64], copy: &mut Vec<f64>) {
-        if let Some(values) = self.in_place(grid) {
-            return values.add_to(sums);
+        let mut at = 0;
+        for (run, points) in self.covering(grid) {
+            sums[at..points.start].fill(f64::NAN);
+            at = points.end;
+            let sums = &mut sums[points.clone()];
+            let pieces = &self.pieces[run.pieces.clone()];
+            if run.frequency == grid.frequency && pieces.is_sorted_by(Piece::ends_before) {
+                // They stand side by side, as mostly.
+                let slots = run.seen_slots(grid, &points);
+                let mut done = 0;
+                for piece in pieces {
+                    let (first, values) = piece.slots(&slots);
+                    let begin = index(first - slots.start).max(done);
+                    sums[done..begin].fill(f64::NAN);
+                    done = begin + values.len();
+                    values.add_to(&mut sums[begin..done]);
+                }
+                sums[done..].fill(f64::NAN);
+            } else {
+                copy.clear();
+                copy.resize(sums.len(), f64::NAN);
+                run.read(pieces, grid, &points, copy);
+                for (sum, value) in sums.iter_mut().zip(&*copy) {
+                    *sum += *value;
+                }
+            }
         }
-        copy.clear();
-        copy.resize(grid.len, f64::NAN);
-        self.read(grid, copy);
-        for (sum, value) in sums.iter_mut().zip(copy) {
-            *sum += *value;
-        }
-    }
-
-    /// What is read at all points of the grid, if it stands side by side in one piece, as mostly.
-    fn in_place(&self, grid: &Grid) -> Option<Values<'_>> {
-        let mut covering = self.covering(grid);
-        let (run, points) = covering.next().filter(|(run, _)| run.frequency == grid.frequency)?;
-        let [piece] = &self.pieces[run.pieces.clone()] else { return None };
-        let slots = run.seen_slots(grid, &points);
-        let (first, values) = piece.slots(&slots);
-        let has_all = covering.next().is_none() && first == slots.start && values.len() == grid.len;
-        has_all.then_some(values)
+        sums[at..].fill(f64::NAN);
     }
 
     /// The runs that are read at some points of the grid, with these points.
     fn covering(&self, grid: &Grid) -> impl Iterator<Item = (&Run, Range<usize>)> {
-        let ends = self.runs.iter().skip(1).map(|next| grid.index_from(next.start)).chain([grid.len]);
-        let points = self.runs.iter().zip(ends).map(|(run, end)| (run, grid.index_from(run.start)..end));
+        let mut begin = self.runs.first().map_or(0, |run| grid.index_from(run.start));
+        let points = self.runs.iter().zip(1..).map(move |(run, next)| {
+            let end = self.runs.get(next).map_or(grid.len, |next| grid.index_from(next.start));
+            (run, std::mem::replace(&mut begin, end)..end)
+        });
         points.filter(|(_, points)| !points.is_empty())
     }
 }
@@ -197,6 +198,19 @@ impl Run {
         anchored_after_point_before(points.start)..anchored_after_point_before(points.end)
     }
 
+    /// Reads its pieces at some points of the grid. `values` has one value for each of them, all missing.
+    fn read(&self, pieces: &[Piece<'_>], grid: &Grid, points: &Range<usize>, values: &mut [f64]) {
+        let slots = self.seen_slots(grid, points);
+        if self.frequency == grid.frequency {
+            for piece in pieces {
+                let (first, newer) = piece.slots(&slots);
+                newer.overlay(&mut values[index(first - slots.start)..]);
+            }
+        } else {
+            self.read_regridded(pieces, &slots, grid, points.start, values);
+        }
+    }
+
     /// Reads `slots` of a run that has another frequency than the grid into the points from `first_point` on.
     fn read_regridded(
         &self,
@@ -235,6 +249,11 @@ impl Piece<'_> {
         i128::from(self.first_slot) + index as i128
     }
 
+    /// Whether its slots lie before those of another piece.
+    fn ends_before(&self, next: &Self) -> bool {
+        self.slot(self.values.len()) <= i128::from(next.first_slot)
+    }
+
     /// The values of those of `slots` that the piece has, and the first such slot (`slots.start` if there is none).
     fn slots(&self, slots: &Range<i128>) -> (i128, Values<'_>) {
         let base = i128::from(self.first_slot);
@@ -265,7 +284,11 @@ impl Grid {
 
 /// The quotient rounded up; the divisor is positive.
 fn div_ceil(a: i128, b: i128) -> i128 {
-    -(-a).div_euclid(b)
+    // Nearly all are short, and those a processor divides by itself.
+    match (i64::try_from(-a), i64::try_from(b)) {
+        (Ok(negative), Ok(b)) => -i128::from(negative.div_euclid(b)),
+        _ => -(-a).div_euclid(b),
+    }
 }
 
 /// A number of points or slots, 0 if it is negative.

@@ -73,8 +73,48 @@ impl Found<'_> {
     }
 }
 
-/// By component and subcomponent.
-type AllFound<'a> = BTreeMap<(&'a str, &'a str), Found<'a>>;
+/// Component and subcomponent.
+type Name<'a> = (&'a str, &'a str);
+
+/// The series that were found, in the order in which they were.
+#[derive(Default)]
+struct AllFound<'a> {
+    series: Vec<(Name<'a>, Found<'a>)>,
+    places: HashMap<Name<'a>, usize>,
+}
+
+impl<'a> AllFound<'a> {
+    /// The place of a name; `next` is the one behind that of the name before. Stripes of a metric mostly have the same
+    /// columns, so it mostly is that of the name too.
+    fn place(&self, name: &Name<'_>, next: &mut usize) -> Option<usize> {
+        let is_next = self.series.get(*next).is_some_and(|(known, _)| known == name);
+        let place = if is_next { Some(*next) } else { self.places.get(name).copied() };
+        *next = place.map_or(*next, |place| place + 1);
+        place
+    }
+
+    fn get(&self, name: &Name<'_>, next: &mut usize) -> Option<&Found<'a>> {
+        self.series.get(self.place(name, next)?).map(|(_, found)| found)
+    }
+
+    fn get_or_add(&mut self, name: Name<'a>, next: &mut usize) -> &mut Found<'a> {
+        let place = self.place(&name, next).unwrap_or_else(|| {
+            let place = self.series.len();
+            self.series.push((name, Found::default()));
+            self.places.insert(name, place);
+            *next = place + 1;
+            place
+        });
+        &mut self.series[place].1
+    }
+
+    /// By name.
+    fn sorted(self) -> Vec<(Name<'a>, Found<'a>)> {
+        let mut series = self.series;
+        series.sort_unstable_by_key(|(name, _)| *name);
+        series
+    }
+}
 
 /// A snapshot that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -174,19 +214,21 @@ impl Captured {
         limit: usize,
     ) -> Result<Option<Vec<Gathered<'_>>>, Unreadable> {
         let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
-        let mut found = AllFound::new();
+        let mut found = AllFound::default();
         if !self.gather_snapshots(from, to, limit, &mut found)? {
             return Ok(None);
         }
+        let mut next = 0;
         for head in &self.head {
-            let series = found.entry((&head.component, &head.subcomponent)).or_default();
+            let series = found.get_or_add((&head.component, &head.subcomponent), &mut next);
             series.pieces.extend(head.runs.iter().map(|(lsn, run)| (*lsn, piece_of(run))));
         }
-        let gathered = found.into_iter().filter_map(|((component, subcomponent), Found { mut pieces, .. })| {
-            apply_frees(&self.frees, component, subcomponent, &mut pieces);
-            let (component, subcomponent) = (component.into(), subcomponent.into());
-            (!pieces.is_empty()).then_some(Gathered { component, subcomponent, pieces })
-        });
+        let gathered =
+            found.sorted().into_iter().filter_map(|((component, subcomponent), Found { mut pieces, .. })| {
+                apply_frees(&self.frees, component, subcomponent, &mut pieces);
+                let (component, subcomponent) = (component.into(), subcomponent.into());
+                (!pieces.is_empty()).then_some(Gathered { component, subcomponent, pieces })
+            });
         Ok(Some(gathered.collect()))
     }
 
@@ -206,13 +248,16 @@ impl Captured {
                 let (first, end) = bounds(&stripe);
                 let is_wanted = first < to && end > from;
                 let is_behind = first >= to && stripe.run().start < to;
-                let begins = |name: &(&str, &str)| found.get(name).is_none_or(|series| series.begins_after(first));
-                if !is_wanted && !is_behind && !stripe.columns().any(|name| begins(&name)) {
+                let mut next = 0;
+                let mut begins =
+                    |name: Name<'_>| found.get(&name, &mut next).is_none_or(|series| series.begins_after(first));
+                if !is_wanted && !is_behind && !stripe.columns().any(&mut begins) {
                     continue;
                 }
                 let data = stripe.data().map_err(&fail)?;
+                let mut next = 0;
                 for (name, values) in stripe.columns().zip(data.iter()) {
-                    let series = found.entry(name).or_default();
+                    let series = found.get_or_add(name, &mut next);
                     if series.begins_after(first)
                         && let Some((slot, value)) = present(&stripe, &values, 0..values.len())
                     {
@@ -239,7 +284,7 @@ impl Captured {
                 }
             }
         }
-        for series in found.values_mut() {
+        for (_, series) in &mut found.series {
             let Some(oldest) = series.oldest.filter(|oldest| !oldest.is_in_piece) else { continue };
             let Oldest { run: Run { start, frequency }, slot, value, .. } = oldest;
             let piece = Piece { start, frequency, first_slot: slot, values: Values::Constant { value, slots: 1 } };

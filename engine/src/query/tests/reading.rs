@@ -231,6 +231,19 @@ proptest! {
     }
 
     #[test]
+    fn adding_a_series_to_sums_is_reading_it_and_adding(
+        pieces in small_pieces(), from in -100_i64..150, len in 0_i64..250, frequency in 1_u32..9,
+    ) {
+        let series = Series::new(pieces);
+        let grid = Grid::new(&(from.into()..(from + len).into()), frequency);
+        let (mut values, mut sums) = (vec![MISSING; grid.len], vec![7.0; grid.len]);
+        series.read(&grid, &mut values);
+        series.add_to(&grid, &mut sums, &mut vec![1.0; 3]);
+        let expected: Vec<f64> = values.iter().map(|value| value + 7.0).collect();
+        assert_same(&sums, &expected);
+    }
+
+    #[test]
     fn every_value_in_the_range_of_one_coarser_run_is_read_exactly_once(
         values in proptest::collection::vec((0..100).prop_map(f64::from), 1..20),
         frequency in 1_u32..20,
