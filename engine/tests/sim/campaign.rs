@@ -12,6 +12,9 @@ const CYCLES: u64 = 300_000;
 /// One seed of so many is run twice.
 const TWICE: u64 = 100;
 
+/// Seeds that once found something, in the engine or in the simulator itself.
+const FOUND: [u64; 3] = [4_294_969_913, 4_295_000_738, 4_295_002_907];
+
 /// The seeds of a campaign.
 struct Plan {
     from: u64,
@@ -115,6 +118,13 @@ fn run_all(plan: &Plan) -> Result<(Report, u64), String> {
         eprintln!("{:>10} {probe:?}", report.probes[probe as usize]);
     }
     Ok((report, seeds))
+}
+
+#[test]
+fn what_campaigns_have_found_is_not_there_any_more() {
+    for seed in FOUND {
+        run_seed(seed).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The operations of a script, one function each.
 
-use super::super::model::{DAY, Effect, FREQUENCIES, Model, Sample, Series};
+use super::super::model::{DAY, Effect, FREQUENCIES, Model, Sample, Series, day};
 use super::super::op::{Line, Op, When};
 use super::super::oracle::{Checked, Failure, Oracle, o4_every_line, o9_no_error_without_cause, o10_liveness};
 use super::super::report::Probe;
@@ -404,8 +404,9 @@ impl World {
         let store = self.store()?;
         let durable = store.pulse().durable.0;
         let mut seen = self.model.seen(durable);
-        // A level without data shows those of its components.
-        let has_own = seen.settled.get(&series).is_some_and(|slots| slots.range(from..to).next().is_some());
+        // A level without data shows those of its components, and what the retention may have dropped may be gone.
+        let mut own = seen.settled.get(&series).into_iter().flat_map(|slots| slots.range(from..to));
+        let has_own = own.any(|(&time, _)| day(series, time) >= seen.expired);
         if !has_own && series.2 == 0 {
             return Ok(());
         }
