@@ -162,6 +162,13 @@ impl RunTable {
         }
     }
 
+    /// Lets nothing be written any more behind the slots of runs that all end by an instant.
+    pub fn close_before(&mut self, instant: i64) {
+        for Node { written, .. } in &mut self.nodes {
+            written.is_closed |= written.end() <= instant;
+        }
+    }
+
     fn record_known(&mut self, mut at: u32, run: Run, slot: u32) {
         while let Some(node) = self.nodes.get_mut(at as usize) {
             if node.written.run == run {

@@ -52,8 +52,16 @@ pub struct Written {
     pub run: Run,
     /// The highest slot that was written.
     pub last_slot: u32,
-    /// Whether nothing is to be written behind that slot: the phase of the run is not that of a sender.
+    /// Whether nothing new is to be written behind that slot: the phase of the run is not that of a sender, or runs that
+    /// are not known may lie there.
     pub is_closed: bool,
+}
+
+impl Written {
+    /// The end of the last slot that was written.
+    pub fn end(&self) -> i64 {
+        self.run.end_after(self.last_slot.saturating_add(1))
+    }
 }
 
 /// Finds the place of a sample in a series.
@@ -62,7 +70,8 @@ pub struct Written {
 /// run whose span covers the time; behind the newest run a new one with its own phase (or the old phase, where it
 /// follows within an interval: a steady sender keeps its grid); before a run a new one with that run's phase. Where
 /// the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
-/// to it. The runs are all that has slots behind `known_from`: a run before all of them does not begin earlier.
+/// to it. The runs are all that has slots behind `known_from`: a run before all of them does not begin earlier, and a
+/// closed one that ended by then is not gone on with.
 ///
 /// `None`: the time falls between two runs that have no room for a slot between them.
 pub fn place(
@@ -76,7 +85,7 @@ pub fn place(
     };
     let run = newest.run;
     if time >= run.start {
-        let is_written = time < run.end_after(newest.last_slot.saturating_add(1));
+        let is_written = time < newest.end();
         let goes_on = run.frequency == frequency && !newest.is_closed;
         if (goes_on || is_written)
             && let Some(slot) = run.slot_of(time)
@@ -86,16 +95,20 @@ pub fn place(
         return Some(behind(newest, time, frequency));
     }
     let mut next = run;
-    for Written { run, .. } in newest_first {
+    let known_from = known_from.min(time);
+    for written in newest_first {
+        let run = written.run;
         if time >= run.start {
             return match run.slot_of(time) {
+                // Others may lie behind it.
+                _ if written.is_closed && written.end() <= known_from => before(next, known_from, time),
                 Some(slot) => Some((run, slot)),
                 None => before(next, run.span_end(), time),
             };
         }
         next = run;
     }
-    before(next, known_from.min(time), time)
+    before(next, known_from, time)
 }
 
 /// The place of a sample behind all that `newest` can take.
@@ -106,7 +119,7 @@ fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
         let end = newest.run.span_end();
         if own.start < end.saturating_add(step) { Run { start: end, frequency } } else { own }
     } else {
-        Run { start: own.start.max(newest.run.end_after(newest.last_slot.saturating_add(1))), frequency }
+        Run { start: own.start.max(newest.end()), frequency }
     };
     (run, run.slot_of(time).unwrap_or(0))
 }
@@ -194,14 +207,27 @@ mod tests {
         assert_eq!(place([run].into_iter(), i64::MIN, 1209, 60), Some((Run { start: 1179, frequency: 60 }, 0)));
     }
 
+    #[test]
+    fn a_closed_run_before_what_is_known_is_not_gone_on_with() {
+        let run = Written { is_closed: true, ..written(970, 60, 2) };
+        let place = |known_from, time| place([written(2000, 60, 0), run].into_iter(), known_from, time, 60);
+        assert_eq!(place(i64::MIN, 1500), Some((run.run, 8)));
+        assert_eq!(place(1149, 1500), Some((run.run, 8)));
+        assert_eq!(place(1150, 1500), Some((Run { start: 1160, frequency: 60 }, 5)));
+        assert_eq!(place(1400, 1500), Some((Run { start: 1400, frequency: 60 }, 1)));
+    }
+
     proptest! {
         /// Whatever arrives in whatever order: a place is found, holds its time, and runs never overlap.
         #[test]
         fn runs_never_overlap_and_a_slot_holds_its_time(
-            samples in prop::collection::vec((0_i64..200_000, prop::sample::select(vec![1_u32, 7, 60])), 1..200)
+            samples in prop::collection::vec((0_i64..200_000, prop::sample::select(vec![1_u32, 7, 60]), 0..20), 1..200)
         ) {
             let mut runs: Vec<Written> = Vec::new();
-            for (time, frequency) in samples {
+            for (time, frequency, what) in samples {
+                for run in &mut runs {
+                    run.is_closed |= what == 0;
+                }
                 let Some((run, slot)) = place(runs.iter().rev().copied(), i64::MIN, time, frequency) else { continue };
                 prop_assert!(slot < RUN_SLOTS);
                 let from = run.end_after(slot);

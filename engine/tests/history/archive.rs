@@ -328,6 +328,33 @@ fn a_late_sample_begins_no_run_over_one_that_is_archived() {
     }
 }
 
+/// A clock that went back has left a run in front of one that is archived: once it is right again, nothing goes on in it.
+#[test]
+fn a_run_before_one_that_is_archived_is_not_gone_on_with() {
+    let mut pair = pair(21, ArchiveLayout::Hive);
+    let at = |time| Sample { key: ("n0".into(), "temp".into(), String::new()), time, value: 1.5 };
+    let begin = pair.lab.clock.unix_now();
+    pair.write(&[Sample { key: ("n1".into(), "load".into(), String::new()), ..at(begin) }]);
+    pair.pass(DAY);
+    let old = begin + DAY;
+    pair.write(&[at(old)]);
+    pair.pass(5 * DAY);
+    pair.write(&even(begin + 6 * DAY, 1));
+    pair.cleanup();
+    assert_eq!(pair.store.stats().archived_parts, 2);
+    pair.pass(12 * 3600 - 5 * DAY);
+    let older = old - 10 * 3600;
+    pair.write(&[at(older)]);
+    pair.pass(37 * 3600);
+    let new = pair.lab.clock.unix_now();
+    pair.lab.disk.crash(Crash::Kill);
+    pair.store = pair.lab.open().unwrap().0;
+    pair.write(&[at(new)]);
+    let question = Question { host: "n0".into(), metric: "temp".into(), components: Vec::new() };
+    let found = present(ask(&pair.store, &question, begin, new + 600).unwrap().as_ref());
+    assert_eq!(found.len(), 3, "{older} {old} {new}: {found:?}");
+}
+
 /// A place whose next read of a whole object, once it is told to, says so and waits until it may go on.
 #[derive(Debug)]
 struct Gated {
