@@ -285,6 +285,29 @@ fn an_import_leaves_what_is_archived() {
     assert_eq!(found(news.time + 60).into_values().next_back(), Some(7.0_f64.to_bits()));
 }
 
+/// A run may go on days later, after a silence. What is imported into the silence must not cut it off.
+#[test]
+fn an_import_leaves_runs_whole_that_reach_over_archived_days() {
+    let mut pair = pair(22, ArchiveLayout::Hive);
+    let at = |time| Sample { key: ("n0".into(), "temp".into(), String::new()), time, value: 1.5 };
+    let begin = pair.lab.clock.unix_now();
+    pair.write(&[at(begin)]);
+    pair.pass(60 * 3600);
+    pair.write(&[at(begin + 60 * 3600)]);
+    pair.pass(9 * DAY);
+    pair.write(&even(begin + 60 * 3600 + 9 * DAY, 1));
+    pair.cleanup();
+    assert_eq!(pair.store.stats().archived_parts, 2);
+    let series = ImportSeries { samples: vec![(begin + 2 * 3600, 1.5)], arrays: Vec::new() };
+    let mut import = pair.store.begin_import().unwrap();
+    import.host("c", "n0", &ImportHost::from([("temp", BTreeMap::from([(("", ""), series)]))])).unwrap();
+    assert!(!import.next_pass().unwrap());
+    assert_eq!(import.finish().unwrap().samples, 1);
+    let question = Question { host: "n0".into(), metric: "temp".into(), components: Vec::new() };
+    let found = present(ask(&pair.store, &question, begin, begin + 61 * 3600).unwrap().as_ref());
+    assert_eq!(found.len(), 3, "{begin}: {found:?}");
+}
+
 #[test]
 fn a_late_sample_goes_into_the_run_that_is_archived() {
     let mut pair = pair(16, ArchiveLayout::Hive);

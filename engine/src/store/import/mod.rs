@@ -21,7 +21,7 @@ use crate::ccms::Values;
 use crate::format::manifest::Free;
 use crate::model::Lsn;
 use crate::names::MetricName;
-use crate::slot::Run;
+use crate::slot::{RUN_SLOTS, Run};
 use crate::snapshot::{Identity, Piece, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -146,7 +146,7 @@ impl Import<'_> {
         let mut is_waiting = false;
         for (metric, series) in metrics {
             let frequency = self.frequency(metric, series);
-            let stored = self.store.stored((cluster, host), metric, &days_of(series), is_known)?;
+            let stored = self.store.stored((cluster, host), metric, &days_of(series, frequency), is_known)?;
             let mut stripes: BTreeMap<(i64, Run), Vec<Column<'_>>> = BTreeMap::new();
             for (&(component, subcomponent), series) in series {
                 let stored = stored.get(&(component.to_owned(), subcomponent.to_owned()));
@@ -313,16 +313,20 @@ impl Store {
     }
 }
 
-/// The days of the samples of some series, and those beside them, into which a run may reach.
-fn days_of(series: &BTreeMap<(&str, &str), ImportSeries<'_>>) -> RangeInclusive<i64> {
-    let of_arrays = series.values().flat_map(|series| &series.arrays).flat_map(|array| {
+/// The days of the samples of some series, and those beside them, into which a run may reach that has one of their
+/// intervals or the one that is configured.
+fn days_of(series: &BTreeMap<(&str, &str), ImportSeries<'_>>, frequency: Option<u32>) -> RangeInclusive<i64> {
+    let arrays = || series.values().flat_map(|series| &series.arrays);
+    let longest = arrays().map(|array| array.frequency).chain(frequency).max().unwrap_or(0);
+    let reach = day_of(i64::from(longest) * i64::from(RUN_SLOTS)) + 1;
+    let of_arrays = arrays().flat_map(|array| {
         let len = i64::try_from(array.values.len()).unwrap_or(i64::MAX);
         [array.start, array.start.saturating_add(len.saturating_mul(array.frequency.into()))]
     });
     let of_samples = series.values().flat_map(|series| &series.samples).map(|&(time, _)| time);
     let (first, last) =
         of_arrays.chain(of_samples).fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(time), last.max(time)));
-    day_of(first).saturating_sub(1)..=day_of(last).saturating_add(1)
+    day_of(first).saturating_sub(reach)..=day_of(last).saturating_add(reach)
 }
 
 /// The UTC day in which a slot begins.
