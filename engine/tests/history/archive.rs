@@ -129,6 +129,14 @@ impl Pair {
         }
     }
 
+    /// Kills both, and opens them with the options that they have by now.
+    fn restart(&mut self) {
+        for (lab, store) in [(&self.lab, &mut self.store), (&self.twin_lab, &mut self.twin)] {
+            lab.disk.crash(Crash::Kill);
+            *store = lab.open().unwrap().0;
+        }
+    }
+
     /// Archives and drops all that is due.
     fn cleanup(&self) {
         compact_all(&self.store, true);
@@ -259,14 +267,23 @@ fn even(now: i64, count: i64) -> Vec<Sample> {
     (0..count).map(time).map(sample).collect()
 }
 
-#[test]
-fn an_import_leaves_what_is_archived() {
-    let mut pair = pair(15, ArchiveLayout::Hive);
+/// A store with some samples that are in the archive alone, and these; once it is started again they are in its late window.
+fn archived(seed: u64) -> (Pair, Vec<Sample>) {
+    let mut pair = pair(seed, ArchiveLayout::Hive);
     let samples = even(pair.lab.clock.unix_now(), 40);
     pair.write(&samples);
     pair.pass(5 * DAY);
     pair.write(&even(pair.lab.clock.unix_now(), 1));
     pair.cleanup();
+    for lab in [&mut pair.lab, &mut pair.twin_lab] {
+        lab.options.late_window = 10 * DAY;
+    }
+    (pair, samples)
+}
+
+#[test]
+fn an_import_leaves_what_is_archived() {
+    let (mut pair, samples) = archived(15);
     // Other values, a little beside the grid; the last one is news.
     let mut others: Vec<(i64, f64)> = samples.iter().map(|sample| (sample.time + 17, 9.0)).collect();
     let news = Sample { time: samples[39].time + 3600, value: 7.0, ..samples[39].clone() };
@@ -310,19 +327,8 @@ fn an_import_leaves_runs_whole_that_reach_over_archived_days() {
 
 #[test]
 fn a_late_sample_goes_into_the_run_that_is_archived() {
-    let mut pair = pair(16, ArchiveLayout::Hive);
-    for lab in [&mut pair.lab, &mut pair.twin_lab] {
-        lab.options.late_window = 10 * DAY;
-    }
-    let samples = even(pair.lab.clock.unix_now(), 40);
-    pair.write(&samples);
-    pair.pass(5 * DAY);
-    pair.write(&even(pair.lab.clock.unix_now(), 1));
-    pair.cleanup();
-    for (lab, store) in [(&pair.lab, &mut pair.store), (&pair.twin_lab, &mut pair.twin)] {
-        lab.disk.crash(Crash::Kill);
-        *store = lab.open().unwrap().0;
-    }
+    let (mut pair, samples) = archived(16);
+    pair.restart();
     pair.write(&[Sample { value: 4.0, ..samples[20].clone() }]);
     pair.compare(&mut Chance::new(16), 200);
 }
@@ -429,23 +435,12 @@ impl ArchiveStore for Gated {
 #[test]
 fn a_host_is_not_locked_while_its_archived_days_are_read() {
     const PATIENCE: Duration = Duration::from_secs(30);
-    let mut pair = pair(19, ArchiveLayout::Hive);
-    for lab in [&mut pair.lab, &mut pair.twin_lab] {
-        lab.options.late_window = 10 * DAY;
-    }
-    let samples = even(pair.lab.clock.unix_now(), 40);
-    pair.write(&samples);
-    pair.pass(5 * DAY);
-    pair.write(&even(pair.lab.clock.unix_now(), 1));
-    pair.cleanup();
+    let (mut pair, samples) = archived(19);
     let disk: Arc<dyn Disk> = Arc::new(pair.lab.disk.clone());
     let place = Arc::new(Gated { inner: LocalDirectory::new(disk, "/archive"), gate: Mutex::default() });
     pair.lab.options.archive =
         Some(Archive { place: Arc::<Gated>::clone(&place), layout: ArchiveLayout::Hive, is_fed: true });
-    for (lab, store) in [(&pair.lab, &mut pair.store), (&pair.twin_lab, &mut pair.twin)] {
-        lab.disk.crash(Crash::Kill);
-        *store = lab.open().unwrap().0;
-    }
+    pair.restart();
     let late = Sample { value: 4.0, ..samples[20].clone() };
     let (host, metric, component) = &late.key;
     let body = line((host, metric, component), late.time, late.value);
