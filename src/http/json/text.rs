@@ -53,57 +53,85 @@ pub(crate) fn write_number(out: &mut Vec<u8>, number: f64) {
 
 /// The most bytes of a number, and of its comma.
 const NUMBER: usize = 25;
-/// Numbers for which there is room at one time.
-const NUMBERS: usize = 64;
-
 /// Numbers that are formatted before the first of them is copied: a copy right behind the formatter would wait until what
-/// that wrote in other pieces is in the cache.
-const AT_ONCE: usize = 4;
+/// that wrote in other pieces is in the cache. The number was measured.
+const GROUP: usize = 5;
+/// Groups for which room is made at one time.
+const GROUPS: usize = 16;
+/// The most groups that are not tried as decimals after one that is none.
+const PAUSE: u32 = 31;
 /// What JSON has no number for.
 const NULL: &[u8] = b"null";
 
 /// Writes numbers with commas between them, each as [`write_number`] does, which this is the fast way of.
 pub fn write_numbers(out: &mut Vec<u8>, numbers: &[f64]) {
     let mut buffers = std::array::from_fn(|_| zmij::Buffer::new());
+    // Neighbours are of one kind, mostly: the more groups were no decimals, the more are not tried.
+    let (mut pause, mut left) = (0, 0);
     let mut end = out.len();
-    for some in numbers.chunks(NUMBERS) {
-        out.resize(end + some.len() * NUMBER, 0);
-        for few in some.chunks(AT_ONCE) {
+    let (groups, rest) = numbers.as_chunks();
+    for groups in groups.chunks(GROUPS) {
+        out.resize(end + groups.len() * GROUP * NUMBER, 0);
+        for group in groups {
             let room = &mut out[end..];
-            end += put_decimals(room, few).unwrap_or_else(|| put_numbers(room, few, &mut buffers));
+            if left > 0 {
+                left -= 1;
+            } else if let Some(len) = put_decimals(room, group) {
+                pause = 0;
+                end += len;
+                continue;
+            } else {
+                pause = (2 * pause + 1).min(PAUSE);
+                left = pause;
+            }
+            end += put_numbers(room, group, &mut buffers);
         }
     }
-    out.truncate(end - usize::from(!numbers.is_empty()));
+    out.truncate(end);
+    for &number in rest {
+        write_number(out, number);
+        out.push(b',');
+    }
+    if !numbers.is_empty() {
+        out.pop();
+    }
 }
 
 /// Puts numbers with a comma behind each; how long that is.
-fn put_numbers(room: &mut [u8], few: &[f64], buffers: &mut [zmij::Buffer; AT_ONCE]) -> usize {
-    let mut texts: [&[u8]; AT_ONCE] = [NULL; AT_ONCE];
-    for ((text, &number), buffer) in texts.iter_mut().zip(few).zip(buffers) {
+fn put_numbers(room: &mut [u8], group: &[f64; GROUP], buffers: &mut [zmij::Buffer; GROUP]) -> usize {
+    let mut texts = [NULL; GROUP];
+    for ((text, &number), buffer) in texts.iter_mut().zip(group).zip(buffers) {
         if number.is_finite() {
-            let formatted = buffer.format_finite(number);
-            *text = formatted.strip_suffix(".0").unwrap_or(formatted).as_bytes();
+            *text = buffer.format_finite(number).as_bytes();
         }
     }
     let mut end = 0;
-    for text in texts.iter().take(few.len()) {
-        put(&mut room[end..], text);
-        room[end + text.len()] = b',';
-        end += text.len() + 1;
+    for text in texts {
+        // There is room for the longest texts.
+        let Some(room) = room[end..].first_chunk_mut() else { break };
+        let len = put(room, text);
+        room[len] = b',';
+        end += len + 1;
     }
     end
 }
 
 /// The same, where each number is missing or as [`put_decimal`] takes it.
-fn put_decimals(room: &mut [u8], few: &[f64]) -> Option<usize> {
+#[inline(never)] // So that the registers are for the others, which take longer.
+fn put_decimals(room: &mut [u8], group: &[f64; GROUP]) -> Option<usize> {
     let mut end = 0;
-    for &number in few {
+    for &number in group {
         let room = &mut room[end..];
-        let len = if number.is_nan() { put(room, NULL) } else { put_decimal(room, number)? };
+        let len = if number.is_nan() { put_null(room)? } else { put_decimal(room, number)? };
         room[len] = b',';
         end += len + 1;
     }
     Some(end)
+}
+
+fn put_null(out: &mut [u8]) -> Option<usize> {
+    out.get_mut(..NULL.len())?.copy_from_slice(NULL);
+    Some(NULL.len())
 }
 
 /// Writes a number of at most 8 digits before the point and 4 behind it, as most readings are; how long that is. `None`:
@@ -150,24 +178,23 @@ fn digits(number: u32) -> u64 {
     tens | (pairs - 10 * tens) << 8
 }
 
-/// Copies the text of a number, of at most 24 bytes, and says how long it is. The length is another each time: copies of a
-/// fixed length that overlap are cheaper than the call of one that can be any.
+/// Copies the text of a number, of at most 24 bytes, and says how long it is without `.0` at its end. The length is another
+/// each time: copies of a fixed length that overlap are cheaper than the call of one that can be any.
 #[inline]
-fn put(out: &mut [u8], text: &[u8]) -> usize {
-    const WORD: usize = 8;
-    let word = |at: usize| text[at..at + WORD].first_chunk::<WORD>().copied().unwrap_or_default();
+fn put(room: &mut [u8; NUMBER], text: &[u8]) -> usize {
+    const LONG: usize = 16;
+    const SHORT: usize = 8;
     let len = text.len();
-    if len < WORD {
-        out[..len].copy_from_slice(text);
-        return len;
+    if let (Some(first), Some(last)) = (text.first_chunk::<LONG>(), text.last_chunk::<LONG>()) {
+        room[..LONG].copy_from_slice(first);
+        room[len - LONG..len].copy_from_slice(last);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<SHORT>(), text.last_chunk::<SHORT>()) {
+        room[..SHORT].copy_from_slice(first);
+        room[len - SHORT..len].copy_from_slice(last);
+    } else {
+        room[..len].copy_from_slice(text);
     }
-    let last = len - WORD;
-    let middle = WORD.min(last);
-    let words = [(0, word(0)), (middle, word(middle)), (last, word(last))];
-    for (at, word) in words {
-        out[at..at + WORD].copy_from_slice(&word);
-    }
-    len
+    if text.ends_with(b".0") { len - 2 } else { len }
 }
 
 /// A string in quotes as the predecessor's error texts have it.
