@@ -181,10 +181,10 @@ impl Writer {
             return Err(WriteError::StripeTwice { metric: metric.to_owned(), run });
         }
         self.last_stripe = Some((metric.into(), run));
-        piece.columns.sort_by_key(|&(name, _)| name);
-        for pair in piece.columns.windows(2) {
-            if let [((component, subcomponent), _), (next, _)] = *pair
-                && (component, subcomponent) == next
+        if !piece.columns.is_sorted_by(|(a, _), (b, _)| a < b) {
+            piece.columns.sort_by_key(|&(name, _)| name);
+            if let Some([((component, subcomponent), _), _]) =
+                piece.columns.array_windows().find(|[(a, _), (b, _)]| a == b)
             {
                 let [metric, component, subcomponent] = [metric, component, subcomponent].map(str::to_owned);
                 return Err(WriteError::ColumnTwice { metric, component, subcomponent });
@@ -384,31 +384,56 @@ impl Names {
 /// The column sets that were used so far; the first one to come is number 0.
 #[derive(Default)]
 struct ColumnSets {
-    ids: HashMap<Box<[ColumnEntry]>, U32>,
+    /// By the bytes of their entries.
+    ids: HashMap<Box<[u8]>, U32>,
     ends: Vec<U32>,
     columns: Vec<ColumnEntry>,
-    /// The set that a metric had last: hosts are alike.
-    last_of: HashMap<Box<str>, U32>,
+    /// The largest set that a metric had: hosts are alike.
+    largest_of: HashMap<Box<str>, U32>,
+    /// The set that is looked for.
+    wanted: Vec<ColumnEntry>,
 }
+
+/// How many columns of the largest set of a metric are compared with one that is looked for, before its names are looked up.
+const LOOK_AHEAD: usize = 3;
 
 impl ColumnSets {
     fn id<'a>(
         &mut self,
         names: &mut Names,
         metric: &str,
-        columns: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        columns: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<U32, WriteError> {
-        if let Some(&last) = self.last_of.get(metric)
-            && self.set(last).iter().map(|entry| (names.get(entry.component), names.get(entry.subcomponent))).eq(
-                columns
-                    .clone()
-                    .map(|(component, subcomponent)| (Some(component.as_bytes()), Some(subcomponent.as_bytes()))),
-            )
-        {
-            return Ok(last);
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.clear();
+        let largest = self.largest_of.get(metric).copied();
+        let largest_set = largest.map_or(&[][..], |largest| self.set(largest));
+        // Both are in the order of names, and of one kind: a walk along both finds nearly all of them.
+        let mut rest = largest_set;
+        for (component, subcomponent) in columns {
+            let is_it = |known: &ColumnEntry| {
+                names.get(known.component) == Some(component.as_bytes())
+                    && names.get(known.subcomponent) == Some(subcomponent.as_bytes())
+            };
+            let near = rest.iter().take(LOOK_AHEAD).position(is_it);
+            let entry = match near {
+                Some(at) => rest[at],
+                None => ColumnEntry { component: names.id(component)?, subcomponent: names.id(subcomponent)? },
+            };
+            if let Some(at) = near.or_else(|| rest.iter().position(|known| *known == entry)) {
+                rest = &rest[at + 1..];
+            }
+            wanted.push(entry);
         }
-        let id = self.find_or_add(names, columns)?;
-        self.last_of.insert(metric.into(), id);
+        let is_larger = wanted.len() > largest_set.len();
+        let id = match largest.filter(|_| wanted == largest_set) {
+            Some(largest) => largest,
+            None => self.find_or_add(&wanted)?,
+        };
+        self.wanted = wanted;
+        if is_larger {
+            self.largest_of.insert(metric.into(), id);
+        }
         Ok(id)
     }
 
@@ -416,22 +441,14 @@ impl ColumnSets {
         self.columns.get(range_of(&self.ends, id)).unwrap_or_default()
     }
 
-    fn find_or_add<'a>(
-        &mut self,
-        names: &mut Names,
-        columns: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<U32, WriteError> {
-        let entry = |(component, subcomponent)| {
-            Ok::<_, WriteError>(ColumnEntry { component: names.id(component)?, subcomponent: names.id(subcomponent)? })
-        };
-        let set = columns.map(entry).collect::<Result<Box<[_]>, _>>()?;
-        if let Some(&id) = self.ids.get(&set) {
+    fn find_or_add(&mut self, set: &[ColumnEntry]) -> Result<U32, WriteError> {
+        if let Some(&id) = self.ids.get(set.as_bytes()) {
             return Ok(id);
         }
         let id = count(self.ends.len(), "column sets")?;
-        self.columns.extend_from_slice(&set);
+        self.columns.extend_from_slice(set);
         self.ends.push(count(self.columns.len(), "columns")?);
-        self.ids.insert(set, id);
+        self.ids.insert(set.as_bytes().into(), id);
         Ok(id)
     }
 }
