@@ -97,19 +97,15 @@ impl Recall {
             *next = at.wrapping_add(1);
             return Some(found);
         }
-        if let Some(found) = look(*skipped) {
-            *next = skipped.wrapping_add(1);
-            *skipped = at;
-            return Some(found);
-        }
-        for ahead in (1..=AHEAD).map(|ahead| at.wrapping_add(ahead)) {
-            if let Some(found) = look(ahead) {
-                *next = ahead.wrapping_add(1);
-                *skipped = at;
-                return Some(found);
-            }
-        }
-        None
+        // Back to where another line stood for a while, or behind the line in whose place it stood; or some are left out.
+        let back = [*skipped, skipped.wrapping_add(1)];
+        let mut near = back.into_iter().chain((1..=AHEAD).map(|ahead| at.wrapping_add(ahead)));
+        let found_at = |at: u32| Some((at, look(at)?));
+        let anywhere = || template.candidates(host.as_bytes(), line).find_map(found_at);
+        let (found_at, found) = near.find_map(found_at).or_else(anywhere)?;
+        *next = found_at.wrapping_add(1);
+        *skipped = at;
+        Some(found)
     }
 }
 

@@ -11,6 +11,8 @@
 
 use super::Layout;
 use crate::model::MetricId;
+use memchr::{memchr, memrchr};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +33,8 @@ const SPELLING_BYTES: usize = 1024;
 const VARIANTS: usize = 2;
 /// No entry.
 const NONE: u32 = u32::MAX;
+/// Places of the index that are looked at for one line.
+const PROBES: usize = 8;
 
 /// A line of a template: what it means.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,68 @@ impl Entry {
     }
 }
 
+/// What tells most lines of a host apart: the metric, the last tag, or all before the name of the host where that comes
+/// last, and the length up to the value without that name.
+type Signs<'a> = (&'a [u8], &'a [u8], usize);
+
+impl<'a> Spelling<'a> {
+    fn signs(&self) -> Option<Signs<'a>> {
+        let metric = self.front.get(..memchr(b',', self.front)?)?;
+        let tags = self.back.get(..memchr(b' ', self.back)?)?;
+        let last = memrchr(b',', tags).and_then(|at| tags.get(at..)).unwrap_or(self.front);
+        Some((metric, last, self.front.len() + self.back.len()))
+    }
+}
+
+/// The signs of a line of `host`, if nothing in it is escaped and its value comes first.
+fn signs_of<'a>(line: &'a [u8], host: &[u8]) -> Option<Signs<'a>> {
+    let metric = line.get(..memchr(b',', line)?)?;
+    let (tags, field) = line.split_at_checked(memchr(b' ', line)?)?;
+    let last = match tags.strip_suffix(host) {
+        Some(front) => front,
+        None => tags.get(memrchr(b',', tags)?..)?,
+    };
+    let value = tags.len() + memchr(b'=', field)? + 1;
+    Some((metric, last, value.checked_sub(host.len())?))
+}
+
+/// Entries by their signs, as far as there is room for them near their place. It is of no use to make them collide: a
+/// few places are looked at, and the line is then read the long way.
+#[derive(Debug)]
+struct Index {
+    /// Positions of entries; twice as many places as there are entries, or more.
+    places: Box<[u32]>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl Index {
+    fn new(entries: &[Entry], text: &[u8]) -> Self {
+        let places = vec![NONE; (2 * entries.len()).next_power_of_two()].into();
+        let mut index = Self { places, hasher: foldhash::fast::FixedState::default() };
+        for (position, entry) in (0..).zip(entries) {
+            let Some(signs) = entry.spelling(text).signs() else { continue };
+            let free = index.probe(&signs).find(|&place| index.places[place] == NONE);
+            if let Some(place) = free {
+                index.places[place] = position;
+            }
+        }
+        index
+    }
+
+    /// The places where entries with these signs may be.
+    fn probe(&self, signs: &Signs<'_>) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.places.len() - 1;
+        #[expect(clippy::cast_possible_truncation, reason = "some bits of a hash")]
+        let first = self.hasher.hash_one(signs) as usize;
+        (0..PROBES.min(self.places.len())).map(move |step| first.wrapping_add(step) & mask)
+    }
+
+    /// The positions of the entries that may have these signs.
+    fn find<'s>(&'s self, signs: &Signs<'_>) -> impl Iterator<Item = u32> + use<'s> {
+        self.probe(signs).map(|place| self.places[place]).take_while(|&position| position != NONE)
+    }
+}
+
 /// The lines of a kind of sender.
 #[derive(Debug)]
 pub struct Template {
@@ -71,6 +137,7 @@ pub struct Template {
     entries: Box<[Entry]>,
     /// The first entry of each ordinal.
     by_ordinal: Box<[u32]>,
+    index: Index,
     component_len_max: usize,
     /// Whether it was of use since this was last asked.
     used: AtomicBool,
@@ -104,7 +171,14 @@ impl Template {
 
     /// Bytes of heap.
     pub fn heap_bytes(&self) -> usize {
-        self.text.len() + self.entries.len() * size_of::<Entry>() + self.by_ordinal.len() * size_of::<u32>()
+        self.text.len()
+            + self.entries.len() * size_of::<Entry>()
+            + (self.by_ordinal.len() + self.index.places.len()) * size_of::<u32>()
+    }
+
+    /// The positions of entries that may begin a line, wherever they stand.
+    pub fn candidates<'s>(&'s self, host: &[u8], line: &[u8]) -> impl Iterator<Item = u32> + use<'s> {
+        signs_of(line, host).map(|signs| self.index.find(&signs)).into_iter().flatten()
     }
 
     /// The entry at a position and the offset of the value, if `line` begins with its text and with `host` in the hole.
@@ -312,6 +386,7 @@ impl<'a> Builder<'a> {
             component_len_max,
             layout: Arc::clone(self.layout),
             cluster: Arc::clone(cluster),
+            index: Index::new(&self.entries, &self.text),
             text: self.text.into(),
             entries: self.entries.into(),
             by_ordinal: self.by_ordinal.into(),

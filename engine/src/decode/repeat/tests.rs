@@ -148,6 +148,21 @@ fn lines_that_are_left_out_swapped_or_put_between_cost_little() {
 }
 
 #[test]
+fn lines_are_known_wherever_they_stand() {
+    let body = |order: &dyn Fn(usize) -> usize| {
+        let line = |at: usize| match at % 3 {
+            0 => format!("m,cluster=c,hostname=h1,type=hwthread,type-id={at} value={at} 60\n"),
+            1 => format!("m,cluster=c,type=core,type-id={at},hostname=h1 value={at} 60\n"),
+            _ => format!("cpu_load,hostname=h1,cluster=c,type=core,type-id={at} value={at} 60\n"),
+        };
+        (0..60).map(order).map(line).collect::<String>()
+    };
+    let (straight, backwards, scattered) = (body(&|at| at), body(&|at| 59 - at), body(&|at| at * 7 % 60));
+    assert_eq!(known_lines(&[&straight, &backwards]), 59);
+    assert_eq!(known_lines(&[&straight, &scattered, &backwards, &straight]), 3 * 59);
+}
+
+#[test]
 fn hosts_that_are_alike_share_what_was_learned() {
     let second = BODY.replace("h1", "another");
     assert_eq!(known_lines(&[BODY, &second, &second]), 4);
