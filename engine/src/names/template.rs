@@ -13,8 +13,8 @@ use super::Layout;
 use crate::model::MetricId;
 use memchr::{memchr, memrchr};
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How a line is spelled up to its value, without the name of its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ struct Index {
 
 impl Index {
     fn new(entries: &[Entry], text: &[u8]) -> Self {
-        let places = vec![NONE; (2 * entries.len()).next_power_of_two()].into();
+        let places = vec![NONE; Self::places(entries.len())].into();
         let mut index = Self { places, hasher: foldhash::fast::FixedState::default() };
         for (position, entry) in (0..).zip(entries) {
             let Some(signs) = entry.spelling(text).signs() else { continue };
@@ -112,6 +112,10 @@ impl Index {
             }
         }
         index
+    }
+
+    fn places(entries: usize) -> usize {
+        (2 * entries).next_power_of_two()
     }
 
     /// The places where entries with these signs may be.
@@ -137,7 +141,8 @@ pub struct Template {
     entries: Box<[Entry]>,
     /// The first entry of each ordinal.
     by_ordinal: Box<[u32]>,
-    index: Index,
+    /// Made when a line does not stand where it is expected.
+    index: OnceLock<Index>,
     component_len_max: usize,
     /// Whether it was of use since this was last asked.
     used: AtomicBool,
@@ -169,16 +174,17 @@ impl Template {
         self.entries.is_empty()
     }
 
-    /// Bytes of heap.
+    /// Bytes of heap, those of the index included before it is made.
     pub fn heap_bytes(&self) -> usize {
         self.text.len()
             + self.entries.len() * size_of::<Entry>()
-            + (self.by_ordinal.len() + self.index.places.len()) * size_of::<u32>()
+            + (self.by_ordinal.len() + Index::places(self.len())) * size_of::<u32>()
     }
 
     /// The positions of entries that may begin a line, wherever they stand.
     pub fn candidates<'s>(&'s self, host: &[u8], line: &[u8]) -> impl Iterator<Item = u32> + use<'s> {
-        signs_of(line, host).map(|signs| self.index.find(&signs)).into_iter().flatten()
+        let index = || self.index.get_or_init(|| Index::new(&self.entries, &self.text));
+        signs_of(line, host).map(|signs| index().find(&signs)).into_iter().flatten()
     }
 
     /// The entry at a position and the offset of the value, if `line` begins with its text and with `host` in the hole.
@@ -386,7 +392,7 @@ impl<'a> Builder<'a> {
             component_len_max,
             layout: Arc::clone(self.layout),
             cluster: Arc::clone(cluster),
-            index: Index::new(&self.entries, &self.text),
+            index: OnceLock::new(),
             text: self.text.into(),
             entries: self.entries.into(),
             by_ordinal: self.by_ordinal.into(),
