@@ -238,7 +238,7 @@ fn bodies() -> impl Strategy<Value = Vec<(Vec<u8>, String, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 1000 }))]
 
     #[test]
     fn what_was_learned_changes_no_answer(bodies in bodies(), which in 0..3_usize) {
