@@ -1,8 +1,9 @@
 //! Lines that were seen before: known by their first bytes, so that only the value and the time are read.
 //!
 //! After a line that was read the long way, the owner of the names says what its sender is likely to go on with: a
-//! [`Recall`]. A line that begins with one of the next entries of its template means what the entry says. Whatever does
-//! not fit to the byte is read the long way; so a line gives the same point either way.
+//! [`Recall`]. A line that begins with an entry of its template means what the entry says: one of the next ones, mostly,
+//! or one that an index of them finds. Whatever does not fit to the byte is read the long way; so a line gives the same
+//! point either way.
 
 #[cfg(test)]
 mod tests;

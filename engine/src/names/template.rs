@@ -11,7 +11,7 @@
 
 use super::Layout;
 use crate::model::MetricId;
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -66,33 +66,27 @@ impl Entry {
     }
 }
 
-/// What tells most lines of a host apart: the metric, the last tag, or all before the name of the host where that comes
-/// last, and the length up to the value without that name.
-type Signs<'a> = (&'a [u8], &'a [u8], usize);
+/// What stands before and behind the name of the host, up to the value.
+type Text<'a> = (&'a [u8], &'a [u8]);
 
-impl<'a> Spelling<'a> {
-    fn signs(&self) -> Option<Signs<'a>> {
-        let metric = self.front.get(..memchr(b',', self.front)?)?;
-        let tags = self.back.get(..memchr(b' ', self.back)?)?;
-        let last = memrchr(b',', tags).and_then(|at| tags.get(at..)).unwrap_or(self.front);
-        Some((metric, last, self.front.len() + self.back.len()))
-    }
-}
-
-/// The signs of a line of `host`, if nothing in it is escaped and its value comes first.
-fn signs_of<'a>(line: &'a [u8], host: &[u8]) -> Option<Signs<'a>> {
-    let metric = line.get(..memchr(b',', line)?)?;
-    let (tags, field) = line.split_at_checked(memchr(b' ', line)?)?;
-    let last = match tags.strip_suffix(host) {
-        Some(front) => front,
-        None => tags.get(memrchr(b',', tags)?..)?,
+/// The text of a line of `host`, if it can be one that is kept.
+fn text_of<'a>(line: &'a [u8], host: &[u8]) -> Option<Text<'a>> {
+    // No more is looked at: behind the line is the rest of its body.
+    let line = line.get(..SPELLING_BYTES + host.len()).unwrap_or(line);
+    let line = line.get(..memchr(b'\n', line)?)?;
+    let is_host = |at: &usize| {
+        let behind = line.get(at + 1..).and_then(|value| value.strip_prefix(host));
+        behind.is_some_and(|behind| matches!(behind.first(), Some(b',' | b' ')))
     };
-    let value = tags.len() + memchr(b'=', field)? + 1;
-    Some((metric, last, value.checked_sub(host.len())?))
+    let (front, named) = line.split_at_checked(memchr_iter(b'=', line).find(is_host)? + 1)?;
+    let behind = named.get(host.len()..)?;
+    let field = memchr(b' ', behind)?;
+    let value = field + memchr(b'=', behind.get(field..)?)? + 1;
+    Some((front, behind.get(..value)?))
 }
 
-/// Entries by their signs, as far as there is room for them near their place. It is of no use to make them collide: a
-/// few places are looked at, and the line is then read the long way.
+/// Entries by their text, as far as there is room for them near their place. It is of no use to make them collide: a few
+/// places are looked at, and the line is then read the long way.
 #[derive(Debug)]
 struct Index {
     /// Positions of entries; twice as many places as there are entries, or more.
@@ -105,8 +99,8 @@ impl Index {
         let places = vec![NONE; Self::places(entries.len())].into();
         let mut index = Self { places, hasher: foldhash::fast::FixedState::default() };
         for (position, entry) in (0..).zip(entries) {
-            let Some(signs) = entry.spelling(text).signs() else { continue };
-            let free = index.probe(&signs).find(|&place| index.places[place] == NONE);
+            let Spelling { front, back, .. } = entry.spelling(text);
+            let free = index.probe((front, back)).find(|&place| index.places[place] == NONE);
             if let Some(place) = free {
                 index.places[place] = position;
             }
@@ -118,17 +112,17 @@ impl Index {
         (2 * entries).next_power_of_two()
     }
 
-    /// The places where entries with these signs may be.
-    fn probe(&self, signs: &Signs<'_>) -> impl Iterator<Item = usize> + use<> {
+    /// The places where the entry with a text may be.
+    fn probe(&self, text: Text<'_>) -> impl Iterator<Item = usize> + use<> {
         let mask = self.places.len() - 1;
         #[expect(clippy::cast_possible_truncation, reason = "some bits of a hash")]
-        let first = self.hasher.hash_one(signs) as usize;
+        let first = self.hasher.hash_one(text) as usize;
         (0..PROBES.min(self.places.len())).map(move |step| first.wrapping_add(step) & mask)
     }
 
-    /// The positions of the entries that may have these signs.
-    fn find<'s>(&'s self, signs: &Signs<'_>) -> impl Iterator<Item = u32> + use<'s> {
-        self.probe(signs).map(|place| self.places[place]).take_while(|&position| position != NONE)
+    /// The positions of the entries that may have a text.
+    fn find<'s>(&'s self, text: Text<'_>) -> impl Iterator<Item = u32> + use<'s> {
+        self.probe(text).map(|place| self.places[place]).take_while(|&position| position != NONE)
     }
 }
 
@@ -181,10 +175,11 @@ impl Template {
             + (self.by_ordinal.len() + Index::places(self.len())) * size_of::<u32>()
     }
 
-    /// The positions of entries that may begin a line, wherever they stand.
+    /// The positions of entries that may begin the first line of `line`, wherever they stand. However much follows makes no
+    /// difference.
     pub fn candidates<'s>(&'s self, host: &[u8], line: &[u8]) -> impl Iterator<Item = u32> + use<'s> {
         let index = || self.index.get_or_init(|| Index::new(&self.entries, &self.text));
-        signs_of(line, host).map(|signs| index().find(&signs)).into_iter().flatten()
+        text_of(line, host).map(|text| index().find(text)).into_iter().flatten()
     }
 
     /// The entry at a position and the offset of the value, if `line` begins with its text and with `host` in the hole.

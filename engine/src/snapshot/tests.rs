@@ -11,6 +11,7 @@ use crate::format::snapshot::{SectionEntry, SnapshotHeader};
 use crate::model::Lsn;
 use crate::slot::Run;
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -119,6 +120,13 @@ proptest! {
         let times = begins.min().unwrap_or(DAY)..ends.max().unwrap_or(DAY);
         prop_assert_eq!((snapshot.times(), finished.times), (times.clone(), times));
         prop_assert_eq!((finished.hosts, finished.stripes), (snapshot.host_count(), snapshot.stripe_count()));
+        let mut columns: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (host, metric, run, column, _) in model.keys() {
+            columns.entry((host, metric, run)).or_default().insert(column);
+        }
+        let distinct: BTreeSet<_> = columns.into_values().collect();
+        let (header, _) = SnapshotHeader::read_from_prefix(&bytes).unwrap();
+        prop_assert_eq!(header.column_sets.count.get() as usize, distinct.len());
         for item in snapshot.verify() {
             item.unwrap();
         }

@@ -394,9 +394,6 @@ struct ColumnSets {
     wanted: Vec<ColumnEntry>,
 }
 
-/// How many columns of the largest set of a metric are compared with one that is looked for, before its names are looked up.
-const LOOK_AHEAD: usize = 3;
-
 impl ColumnSets {
     fn id<'a>(
         &mut self,
@@ -408,22 +405,20 @@ impl ColumnSets {
         wanted.clear();
         let largest = self.largest_of.get(metric).copied();
         let largest_set = largest.map_or(&[][..], |largest| self.set(largest));
-        // Both are in the order of names, and of one kind: a walk along both finds nearly all of them.
+        // Both are in the order of names, and mostly of one kind: a walk along both finds nearly all of them.
         let mut rest = largest_set;
         for (component, subcomponent) in columns {
-            let is_it = |known: &ColumnEntry| {
-                names.get(known.component) == Some(component.as_bytes())
-                    && names.get(known.subcomponent) == Some(subcomponent.as_bytes())
-            };
-            let near = rest.iter().take(LOOK_AHEAD).position(is_it);
-            let entry = match near {
-                Some(at) => rest[at],
-                None => ColumnEntry { component: names.id(component)?, subcomponent: names.id(subcomponent)? },
-            };
-            if let Some(at) = near.or_else(|| rest.iter().position(|known| *known == entry)) {
-                rest = &rest[at + 1..];
+            let name = (Some(component.as_bytes()), Some(subcomponent.as_bytes()));
+            let name_of = |known: &ColumnEntry| (names.get(known.component), names.get(known.subcomponent));
+            if rest.first().is_none_or(|known| name_of(known) != name) {
+                rest = &rest[rest.partition_point(|known| name_of(known) < name)..];
             }
-            wanted.push(entry);
+            if let Some(&entry) = rest.first().filter(|known| name_of(known) == name) {
+                wanted.push(entry);
+                rest = &rest[1..];
+            } else {
+                wanted.push(ColumnEntry { component: names.id(component)?, subcomponent: names.id(subcomponent)? });
+            }
         }
         let is_larger = wanted.len() > largest_set.len();
         let id = match largest.filter(|_| wanted == largest_set) {

@@ -107,8 +107,7 @@ fn put_numbers(room: &mut [u8], group: &[f64; GROUP], buffers: &mut [zmij::Buffe
     }
     let mut end = 0;
     for text in texts {
-        // There is room for the longest texts.
-        let Some(room) = room[end..].first_chunk_mut() else { break };
+        let room = room[end..].first_chunk_mut().expect("there is room for the longest texts");
         let len = put(room, text);
         room[len] = b',';
         end += len + 1;
@@ -261,6 +260,29 @@ mod tests {
         assert_eq!(quote("a\"b\\\n\u{7f}\u{85}ü"), "\"a\\\"b\\\\\\n\\x7f\\u0085ü\"");
     }
 
+    /// A number of so many digits, of which so many are behind the point.
+    fn decimal((digits, places): (i64, i32)) -> f64 {
+        format!("{digits}e-{places}").parse().unwrap()
+    }
+
+    /// What is written in a way of its own, what is just so, and just not so any more.
+    const EDGES: [f64; 14] = [
+        0.0,
+        -0.0,
+        f64::NAN,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        99_999_998.999_9,
+        99_999_999.0,
+        -99_999_999.0,
+        1e8,
+        0.0001,
+        0.00005,
+        -0.00001,
+        5e-324,
+    ];
+
     proptest! {
         #[test]
         fn every_finite_number_reads_back_as_itself(bits: u64) {
@@ -278,7 +300,6 @@ mod tests {
         ) {
             let whole = whole.into_iter().map(f64::round).collect();
             // Around what has four decimals: shorter, longer, and the neighbours of each.
-            let decimal = |(digits, places): (i64, i32)| format!("{digits}e-{places}").parse::<f64>().unwrap();
             let decimals = decimals.into_iter().map(decimal).flat_map(|at| [at, at.next_up(), at.next_down(), at / 1e8]);
             for numbers in [&numbers, &whole, &decimals.collect()] {
                 let one_by_one: Vec<String> = numbers.iter().map(|&one| number(one)).collect();
@@ -286,6 +307,22 @@ mod tests {
                 write_numbers(&mut out, numbers);
                 prop_assert_eq!(String::from_utf8(out).unwrap(), format!("[{}", one_by_one.join(",")));
             }
+        }
+
+        #[test]
+        fn runs_of_one_kind_are_written_as_one_after_the_other(
+            runs in vec(prop_oneof![
+                4 => vec((-1_000_000_000_000_i64..1_000_000_000_000, 0..5_i32).prop_map(decimal), 1..400),
+                1 => vec((0..100_i64, 0..3_i32).prop_map(decimal), 1..100),
+                2 => vec(any::<f64>(), 1..400),
+                1 => vec(prop::sample::select(EDGES.to_vec()), 1..100),
+            ], 0..5),
+        ) {
+            let numbers = runs.concat();
+            let one_by_one: Vec<String> = numbers.iter().map(|&one| number(one)).collect();
+            let mut out = Vec::new();
+            write_numbers(&mut out, &numbers);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), one_by_one.join(","));
         }
 
         #[test]

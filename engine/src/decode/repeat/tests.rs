@@ -163,6 +163,15 @@ fn lines_are_known_wherever_they_stand() {
 }
 
 #[test]
+fn lines_that_are_not_known_take_no_more_than_linear_time() {
+    let known = "m,hostname=h1 value=1\n";
+    for line in ["\n", "#\n", "x\n", "a,\n", "a,b \n", "m,x=h1, \n", "m,hostname=h1 \n", "=h1,"] {
+        let tail = ["", "=h1,", " ", "="].map(|part| part.repeat(1000)).concat();
+        known_lines(&[known, &format!("{known}{}{tail}", line.repeat(200_000))]);
+    }
+}
+
+#[test]
 fn hosts_that_are_alike_share_what_was_learned() {
     let second = BODY.replace("h1", "another");
     assert_eq!(known_lines(&[BODY, &second, &second]), 4);
@@ -213,6 +222,9 @@ fn front() -> impl Strategy<Value = String> {
     })
 }
 
+/// How many fronts senders have: more than are looked at near the one that is expected.
+const FRONTS: usize = 20;
+
 /// The front of a line, its host, its value, and what follows.
 type OfSender = (usize, &'static str, String, &'static str);
 
@@ -220,17 +232,22 @@ type OfSender = (usize, &'static str, String, &'static str);
 fn bodies() -> impl Strategy<Value = Vec<(Vec<u8>, String, bool)>> {
     let host = prop::sample::select(vec!["h", "h", "h", "h2", "x\\=y", "x=y"]);
     let time = prop::sample::select(vec![" 60", " 60", " 120", "", " 1700000040", " 17\r", "  60 ", " x"]);
-    let line = (0..5_usize, host, number(), time);
-    let lines = prop::collection::vec(line, 0..12);
+    let line = (0..FRONTS, host, number(), time);
+    let lines = (prop::collection::vec(line, 0..30), prop::bool::weighted(0.5));
     let body = (lines, mutate(), prop::sample::select(vec!["", "c", "e"]), prop::bool::weighted(0.7));
-    (prop::collection::vec(front(), 5), prop::collection::vec(body, 2..6)).prop_map(|(fronts, bodies)| {
-        let of_sender = |(mut lines, changes, cluster, complete): (Vec<OfSender>, _, &str, bool)| {
-            lines.sort_by_key(|&(at, host, ..)| (host, at));
-            let text =
-                |(at, host, value, time): OfSender| format!("{}{value}{time}\n", fronts[at].replace("HOST", host));
-            let body: String = lines.into_iter().map(text).collect();
-            (super::super::tests::changed(body.into_bytes(), changes), cluster.to_owned(), complete)
-        };
+    (prop::collection::vec(front(), FRONTS), prop::collection::vec(body, 2..6)).prop_map(|(fronts, bodies)| {
+        let of_sender =
+            |((mut lines, is_in_order), changes, cluster, complete): ((Vec<OfSender>, bool), _, &str, bool)| {
+                if is_in_order {
+                    lines.sort_by_key(|&(at, host, ..)| (host, at));
+                } else {
+                    lines.sort_by_key(|&(_, host, ..)| host);
+                }
+                let text =
+                    |(at, host, value, time): OfSender| format!("{}{value}{time}\n", fronts[at].replace("HOST", host));
+                let body: String = lines.into_iter().map(text).collect();
+                (super::super::tests::changed(body.into_bytes(), changes), cluster.to_owned(), complete)
+            };
         let bodies: Vec<_> = bodies.into_iter().map(of_sender).collect();
         // Twice, so that all of it was seen before.
         [bodies.clone(), bodies].concat()
