@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::num::IntErrorKind;
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::admit::Admitted;
 use super::app::{App, CallError};
-use super::auth::Bearer;
 use super::body::receive;
 use super::engine::{DebugTree, Engine, Freed, NodeHealth, Unavailable};
 use super::json::{self, HealthRequest, write_string, write_strings};
@@ -25,11 +24,7 @@ use super::stream::{Gone, Sink, TOO_LONG, respond};
 use super::tls::Tls;
 
 /// `POST /api/free`: forgets runs that end before `to`.
-pub(super) async fn free(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn free(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let (head, body) = request.into_parts();
     let mut hold = app.hold();
     let body = match receive(&app, body, app.live().limits.json_body, &mut hold).await {
@@ -97,11 +92,7 @@ fn parse_int(text: &str) -> Result<i64, String> {
 }
 
 /// `GET /api/debug`: what is stored at and below a selector.
-pub(super) async fn debug(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn debug(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let selector = param(request.uri().query(), "selector").unwrap_or_default();
     let selector: Vec<String> =
         if selector.is_empty() { Vec::new() } else { selector.split(':').map(str::to_owned).collect() };
@@ -154,11 +145,7 @@ fn write_tree(out: &mut Vec<u8>, tree: &DebugTree, depth: usize) {
 }
 
 /// `GET /api/healthcheck`: how fresh the metrics of nodes are.
-pub(super) async fn healthcheck(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn healthcheck(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let mut hold = app.hold();
     let body = match receive(&app, request.into_body(), app.live().limits.json_body, &mut hold).await {
         Ok(body) => body,
@@ -220,7 +207,9 @@ fn verdict(health: Option<NodeHealth>) -> (&'static str, String) {
 }
 
 /// `POST /api/reload`: reads the configuration again.
-pub(super) async fn reload(State(app): State<Arc<App>>, Extension(bearer): Extension<Bearer>) -> Response {
+pub(super) async fn reload(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
+    // Its body says nothing: the connection may do without it.
+    drop(request);
     if let Err(error) = bearer.permit_cluster(None) {
         return denied(&app, &error);
     }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::admit::Admitted;
 use super::app::App;
-use super::auth::Bearer;
 use super::param::param;
 use super::reply::{call_error, denied, json, json_error};
 
@@ -112,11 +111,7 @@ impl Diagnosis {
 }
 
 /// `GET /api/diagnose`.
-pub(super) async fn diagnose(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn diagnose(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let (head, _) = request.into_parts();
     let text = |name| param(head.uri.query(), name).filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned);
     let (Some(metric), Some(host)) = (text("metric"), text("host")) else {

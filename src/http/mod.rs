@@ -6,6 +6,7 @@
 //! and of connections. Never decides what a line, a sample or a query means: that is the engine's.
 
 mod admin;
+mod admit;
 mod answer;
 mod app;
 mod auth;

@@ -2,26 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::admit::Admitted;
 use super::answer::answer;
 use super::app::App;
-use super::auth::Bearer;
 use super::body::receive;
 use super::json::decode_query;
 use super::reply::{body_error, call_error, denied, json_error};
 use super::stream::respond;
 
 /// Answers a query request.
-pub(super) async fn query(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn query(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let mut hold = app.hold();
     let body = match receive(&app, request.into_body(), app.live().limits.json_body, &mut hold).await {
         Ok(body) => body,

@@ -1,19 +1,13 @@
 //! Which path is served by whom.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::app::App;
 use super::auth::Verb;
-use super::peers::Connected;
-use super::{admin, auth, body, diagnose, query, reply, write};
+use super::{admin, diagnose, query, reply, write};
 
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +50,7 @@ impl Endpoint {
     }
 
     /// What its caller must be permitted to do.
-    fn verb(self) -> Verb {
+    pub(super) fn verb(self) -> Verb {
         match self {
             Self::Write => Verb::Write,
             Self::Query | Self::Healthcheck | Self::Diagnose => Verb::Query,
@@ -111,10 +105,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
             Endpoint::Reload => post(admin::reload),
             Endpoint::Healthcheck | Endpoint::Other => get(admin::healthcheck),
         };
-        let methods = methods
-            .route_layer(from_fn_with_state((Arc::clone(app), endpoint.verb()), auth::guard))
-            .route_layer(from_fn_with_state((Arc::clone(app), endpoint), pace))
-            .fallback(move || async move { reply::method_not_allowed(endpoint.allow()) });
+        let methods = methods.fallback(move || async move { reply::method_not_allowed(endpoint.allow()) });
         let path = format!("/api/{}", endpoint.name());
         for path in [format!("{path}/"), format!("{path}/{{*below}}"), path] {
             router = router.route(&path, methods.clone());
@@ -124,43 +115,5 @@ pub(super) fn router(app: &Arc<App>) -> Router {
     for (path, methods) in OPEN.into_iter().zip([get(admin::health), get(admin::ready), get(admin::metrics)]) {
         router = router.route(path, methods.fallback(other));
     }
-    router
-        .fallback(|| async { reply::not_found() })
-        .layer(from_fn_with_state(Arc::clone(app), observe))
-        .with_state(Arc::clone(app))
-}
-
-/// Slows down a peer that sends too many requests, and refuses what it sends beyond.
-async fn pace(State((app, endpoint)): State<(Arc<App>, Endpoint)>, request: Request, next: Next) -> Response {
-    let rate = app.live().limits.requests_per_second;
-    let turn = request.extensions().get::<Arc<Connected>>().map_or(Ok(Duration::ZERO), |peer| peer.request(rate));
-    match turn {
-        Ok(Duration::ZERO) => next.run(request).await,
-        Ok(wait) => {
-            tokio::time::sleep(wait).await;
-            next.run(request).await
-        }
-        Err(retry) => {
-            app.metrics.refused("rate");
-            body::discard(request.into_body()).await;
-            let status = if endpoint == Endpoint::Write {
-                StatusCode::SERVICE_UNAVAILABLE
-            } else {
-                StatusCode::TOO_MANY_REQUESTS
-            };
-            reply::too_many(status, retry.as_secs() + 1)
-        }
-    }
-}
-
-/// Counts every answer, and closes the connection after an error: senders do not read its body, which would keep the
-/// connection from being used again, and open a new one each time.
-async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let endpoint = Endpoint::of(request.uri().path());
-    let mut response = next.run(request).await;
-    if response.status() != StatusCode::OK {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    app.metrics.answered(endpoint, response.status());
-    response
+    router.fallback(|| async { reply::not_found() }).with_state(Arc::clone(app))
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::app::{App, Live, Reload, Settings, State};
 use super::peers::Connected;
-use super::routes::router;
+use super::routes::{Endpoint, router};
 use super::socket::Socket;
 use super::tls::TlsError;
 use super::turn::{TurnBody, Turns};
@@ -235,10 +237,15 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let patience = live.limits.idle.saturating_add(live.limits.head);
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&app), live, Arc::clone(&turns)));
     let router = TowerToHyperService::new(router);
+    let shared = Arc::clone(&app);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let endpoint = Endpoint::of(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&peer));
-        let (turn, answer) = (turns.begin(), router.call(request));
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| TurnBody { body, _turn: turn })) }
+        let (turn, app, answer) = (turns.begin(), Arc::clone(&shared), router.call(request));
+        async move {
+            let response = observe(&app, endpoint, answer.await?);
+            Ok::<_, Infallible>(response.map(|body| TurnBody { body, _turn: turn }))
+        }
     });
     // The deadlines are the socket's: hyper has one time for a silence and a slow head together. It is set all the same,
     // since without it hyper does not come to read when an answer is done.
@@ -254,6 +261,16 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Counts an answer, and closes the connection after an error: senders do not read its body, which would keep the
+/// connection from being used again, and open a new one each time.
+fn observe(app: &App, endpoint: Endpoint, mut response: Response) -> Response {
+    if response.status() != StatusCode::OK {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    app.metrics.answered(endpoint, response.status());
+    response
 }
 
 /// Whether a failed accept says something about one connection only.

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::admit::Admitted;
 use super::app::{App, CallError, Hold};
 use super::auth::Bearer;
 use super::body::{Received, receive_lines};
@@ -22,11 +22,7 @@ use super::reply::{body_error, call_error, json_error, not_durable, written};
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Answers a write.
-pub(super) async fn write(
-    State(app): State<Arc<App>>,
-    Extension(bearer): Extension<Bearer>,
-    request: Request,
-) -> Response {
+pub(super) async fn write(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
     let cluster = param(head.uri.query(), "cluster").unwrap_or_default();

@@ -9,13 +9,7 @@ mod token;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::Response;
-
-use super::app::{App, Clock};
-use super::{body, reply};
+use super::app::Clock;
 use cache::Cache;
 use token::{Token, Verifier};
 
@@ -56,7 +50,7 @@ impl Auth {
     }
 
     /// Judges the value of an `Authorization` header: the token, if it is good.
-    fn check(&self, header: Option<&str>) -> Result<Arc<Token>, AuthError> {
+    pub(super) fn check(&self, header: Option<&str>) -> Result<Bearer, AuthError> {
         let token = header.and_then(|header| header.strip_prefix("Bearer "));
         let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::NoToken)?;
         if token.len() > TOKEN_MAX {
@@ -66,7 +60,7 @@ impl Auth {
         let is_over = |token: &Token| token.times.check(now, self.require_expiry).is_err();
         let token = self.cache.judge(token, || self.verifier.verify(token), is_over)?;
         token.times.check(now, self.require_expiry)?;
-        Ok(token)
+        Ok(Bearer(Some(token)))
     }
 }
 
@@ -75,6 +69,16 @@ impl Auth {
 pub(super) struct Bearer(Option<Arc<Token>>);
 
 impl Bearer {
+    /// Who is not asked for a token: may do everything.
+    pub(super) fn anyone() -> Self {
+        Self(None)
+    }
+
+    /// Whether it may do this at all.
+    pub(super) fn permit(&self, verb: Verb) -> Result<(), Denied> {
+        self.0.as_ref().map_or(Ok(()), |token| token.rights.permit(verb))
+    }
+
     /// Whether it may do this with a cluster; `None` stands for all of them.
     pub(super) fn permit_cluster(&self, cluster: Option<&str>) -> Result<(), Denied> {
         self.0.as_ref().map_or(Ok(()), |token| token.rights.permit_cluster(cluster))
@@ -84,31 +88,6 @@ impl Bearer {
     pub(super) fn clusters(&self) -> Option<&[String]> {
         self.0.as_ref().and_then(|token| token.rights.clusters())
     }
-}
-
-/// Lets a request through to its handler if its token permits `verb`, or if no key is configured.
-pub(super) async fn guard(State((app, verb)): State<(Arc<App>, Verb)>, mut request: Request, next: Next) -> Response {
-    let live = app.live();
-    let bearer = match &live.auth {
-        None => Bearer(None),
-        Some(auth) => {
-            let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            match auth.check(header) {
-                Ok(token) => Bearer(Some(token)),
-                Err(error) => {
-                    app.metrics.refused(error.reason());
-                    body::discard(request.into_body()).await;
-                    return reply::unauthorized(&error.to_string());
-                }
-            }
-        }
-    };
-    if let Some(Err(denied)) = bearer.0.as_ref().map(|token| token.rights.permit(verb)) {
-        body::discard(request.into_body()).await;
-        return reply::denied(&app, &denied);
-    }
-    request.extensions_mut().insert(bearer);
-    next.run(request).await
 }
 
 #[cfg(test)]
