@@ -4,6 +4,7 @@
 //! the back-pressure, and a body of known length waits before its first byte, holding nothing. Who promises much and
 //! sends little holds little. Tells a body that arrived whole from one that was cut.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,19 +31,28 @@ const SMALL: usize = 64 << 10;
 /// Bytes of a body that get their permits before the first one is read.
 const EAGER: usize = 64 << 10;
 
+/// Bytes of a body that is taken as it lies in the connection's buffer, if it came in one piece: a shorter one is soon
+/// copied, and would keep a buffer that may be many times its length.
+const IN_PLACE: RangeInclusive<usize> = 8 << 10..=EAGER;
+
 /// Bytes of a compressed body that are decompressed at once: what comes of them is not yet permitted.
 const PIECE: usize = 4 << 10;
 
 /// A received body. Its permits are given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     /// False when the client went away, stalled, or broke the framing before the end.
     pub(super) complete: bool,
     _permits: Option<OwnedSemaphorePermit>,
 }
 
 impl Received {
+    /// Lets go of the bytes; their permits are kept.
+    pub(super) fn consume(&mut self) {
+        self.bytes = Bytes::new();
+    }
+
     /// Whether it may be worked on by the threads that serve connections.
     pub(super) fn is_small(&self) -> bool {
         self.bytes.len() <= SMALL
@@ -143,7 +153,7 @@ async fn fill(
     };
     let mut held = Held { app, permits: None, count: 0 };
     held.grow(announced.min(EAGER), hold).await?;
-    let mut bytes = Vec::with_capacity(announced.min(EAGER));
+    let mut bytes = Vec::new();
     let (mut received, mut inflate, mut is_known) = (0, None, inflated.is_none());
 
     let end = Instant::now() + live.limits.body_time;
@@ -169,6 +179,10 @@ async fn fill(
             held.inflate(inflate, &data, &mut bytes, hold).await?;
             continue;
         }
+        let is_whole = data.len() == announced && IN_PLACE.contains(&announced);
+        if is_whole && !(inflated.is_some() && inflate::is_compressed(&data)) {
+            return Ok(Received { bytes: data, complete: true, _permits: held.permits });
+        }
         held.cover(bytes.len() + data.len(), announced, hold).await?;
         bytes.reserve_exact(held.count.saturating_sub(bytes.len()));
         bytes.extend_from_slice(&data);
@@ -186,7 +200,7 @@ async fn fill(
         inflate.take(&mut bytes);
         held.cover(bytes.len(), 0, hold).await?;
     }
-    Ok(Received { bytes, complete, _permits: held.permits })
+    Ok(Received { bytes: bytes.into(), complete, _permits: held.permits })
 }
 
 /// The permits for the bytes of one body.

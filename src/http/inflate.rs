@@ -19,6 +19,8 @@ const STEP: usize = 64 << 10;
 
 /// Bytes that tell what a body is.
 pub(super) const MAGIC: usize = 4;
+const GZIP: [u8; 3] = [0x1f, 0x8b, 0x08];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Why a compressed body is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,14 +71,19 @@ impl Write for Bounded {
     }
 }
 
+/// Whether a body that begins like this is compressed.
+pub(super) fn is_compressed(begin: &[u8]) -> bool {
+    begin.starts_with(&GZIP) || begin.starts_with(&ZSTD)
+}
+
 impl Inflate {
     /// For a body that begins like this and may make `limit` bytes; `None` if it is not compressed.
     pub(super) fn of(begin: &[u8], limit: usize) -> Option<Self> {
         let out = Bounded { bytes: Vec::new(), limit, received: 0, made: 0, over: None };
-        if begin.starts_with(&[0x1f, 0x8b, 0x08]) {
+        if begin.starts_with(&GZIP) {
             return Some(Self::Gzip(Box::new(MultiGzDecoder::new(out))));
         }
-        if begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        if begin.starts_with(&ZSTD) {
             let mut decoder = Decoder::new().ok()?;
             decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).ok()?;
             return Some(Self::Zstd { decoder: Box::new(decoder), out, in_frame: false });

@@ -25,20 +25,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub(super) async fn write(State(app): State<Arc<App>>, Admitted { bearer, request }: Admitted) -> Response {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
-    let cluster = param(head.uri.query(), "cluster").unwrap_or_default();
+    let cluster = param(head.uri.query(), "cluster").unwrap_or_default().into_owned();
+    drop(head);
     let mut hold = app.hold();
     let body = match receive_lines(&app, body, &mut hold).await {
         Ok(body) => body,
         Err(error) => return body_error(&app, &error),
     };
-    let delivery = Arc::new(Delivery { body, cluster: cluster.into_owned(), bearer });
-    let result = match hand_over(&app, &delivery, &mut hold).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => return not_durable(&app, &error.reason),
+    let delivery = Delivery { body, cluster, bearer };
+    let (mut body, result) = match hand_over(&app, delivery, &mut hold).await {
+        Ok((body, Ok(result))) => (body, result),
+        Ok((_, Err(error))) => return not_durable(&app, &error.reason),
         Err(error) => return call_error(&app, error),
     };
+    // The connection's buffer is free for what comes next, while this waits for the device.
+    body.consume();
     app.metrics.lines(&result);
-    if !delivery.body.complete {
+    if !body.complete {
         // Whole lines before the cut are kept, but what the sender meant to send is not known: it has to send again.
         return json_error(StatusCode::BAD_REQUEST, "unexpected EOF: the body ended early and is not acknowledged");
     }
@@ -70,23 +73,26 @@ impl Delivery {
     }
 }
 
-/// Gives the lines to the store, again and again while it takes none and the request may be held.
+/// Gives the lines to the store, again and again while it takes none and the request may be held. Gives back the body.
 async fn hand_over(
     app: &App,
-    delivery: &Arc<Delivery>,
+    mut delivery: Delivery,
     hold: &mut Hold,
-) -> Result<Result<Written, Unavailable>, CallError> {
+) -> Result<(Received, Result<Written, Unavailable>), CallError> {
     loop {
-        let taken = if delivery.body.is_small() {
-            delivery.give(&*app.engine)
+        let taken;
+        (delivery, taken) = if delivery.body.is_small() {
+            let taken = delivery.give(&*app.engine);
+            (delivery, taken)
         } else {
-            let delivery = Arc::clone(delivery);
-            app.take_in(hold, move |engine| delivery.give(engine)).await?
+            let give = move |engine: &dyn Engine| {
+                let taken = delivery.give(engine);
+                (delivery, taken)
+            };
+            app.take_in(hold, give).await?
         };
-        match taken {
-            Err(error) if !hold.pause(ASK_AGAIN).await => return Ok(Err(error)),
-            Err(_) => {}
-            taken => return Ok(taken),
+        if taken.is_ok() || !hold.pause(ASK_AGAIN).await {
+            return Ok((delivery.body, taken));
         }
     }
 }

@@ -49,6 +49,41 @@ async fn chunked_body_is_put_together() {
 }
 
 #[tokio::test]
+async fn body_is_the_same_however_it_arrives() {
+    let server = Server::start(Fake::default(), Limits::default()).await;
+    let body = "m value=1\n# 345678901234567890\n".repeat(700);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut gzip, body.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let request = |body: &[u8]| {
+        let head = format!("POST /api/write HTTP/1.1\r\nHost: k\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    };
+    let mut client = server.connect().await;
+    for body in [body.as_bytes(), &gzip] {
+        // The second time the connection's buffer has room for all of it.
+        for _ in 0..2 {
+            client.send(&request(body)).await;
+            assert_eq!(client.reply("POST").await.unwrap().status, 200);
+        }
+        let pieces = request(body);
+        for piece in pieces.chunks(pieces.len() / 3) {
+            client.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.reply("POST").await.unwrap().status, 200);
+        // The next request is there before this one is answered.
+        client.send(&[request(body), request(b"m value=1\n")].concat()).await;
+        assert_eq!(client.reply("POST").await.unwrap().status, 200);
+        assert_eq!(client.reply("POST").await.unwrap().status, 200);
+    }
+    let writes = server.engine.writes.lock().unwrap();
+    let expected: Vec<&[u8]> = [&[body.as_bytes(); 4][..], &[b"m value=1\n"]].concat();
+    let received: Vec<&[u8]> = writes.iter().map(|(body, ..)| &body[..]).collect();
+    assert!(received == expected.repeat(2), "{:?}", received.iter().map(|body| body.len()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn nothing_is_acknowledged_before_it_is_durable() {
     let (fake, mut waiters) = Fake::waiting();
     let server = Server::start(fake, Limits::default()).await;
