@@ -67,8 +67,14 @@ impl Drop for RowsFrame {
 impl RowsFrame {
     /// Copies the records of a frame. `gauge` counts the bytes of all frames that live.
     pub fn of_records(records: &[u8], gauge: &Arc<AtomicU64>) -> Self {
-        let mut words = vec![0_u64; records.len().div_ceil(8)];
-        bytemuck::cast_slice_mut(&mut words)[..records.len()].copy_from_slice(records);
+        let (whole, rest) = records.as_chunks::<8>();
+        let mut words: Vec<u64> = Vec::with_capacity(records.len().div_ceil(8));
+        words.extend(whole.iter().map(|&word| bytemuck::cast::<[u8; 8], u64>(word)));
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            words.push(bytemuck::cast(last));
+        }
         Self::counted(Records::Own(words.into()), gauge)
     }
 
