@@ -282,6 +282,10 @@ fn lines_and_names_have_limits() {
     assert_eq!(reason(format!("m,cluster=c,host=x{name} value=1")), Reason::HostName);
     assert_eq!(reason(format!("m,cluster=c,host=h,type={name},type-id=1 value=1")), Reason::ComponentName);
     assert_eq!(reason(format!("m,cluster=c,host=h,type=t,stype={name},stype-id=1 value=1")), Reason::ComponentName);
+}
+
+#[test]
+fn a_line_has_a_limit() {
     let line = "m,cluster=c,host=h value=1";
     let spaces = " ".repeat((64 << 10) - line.len());
     point(&format!("{line}{spaces}\r\n"));
