@@ -18,7 +18,11 @@ use tempfile::TempDir;
 /// What is asked, and how much of the plain columns answers it.
 struct Shape {
     id: &'static str,
-    request: fn(&mut SplitMix, Size) -> Request,
+    /// The request of a number below `requests`.
+    request: fn(u32, Size) -> Request,
+    /// Requests that differ. There are as many sets of plain columns, so that what is in memory and not in the cache is
+    /// so on both sides.
+    requests: u32,
     answers: u32,
     /// Series that are added up for one answer.
     children: u32,
@@ -44,24 +48,24 @@ fn query(metric: &str, host: u32) -> Query {
     Query { metric: metric.to_owned(), host: host_name(host), ..Query::default() }
 }
 
-fn one_metric(random: &mut SplitMix, size: Size) -> Request {
-    let metric = NODE_METRICS[random.below(10) as usize];
-    Request { queries: vec![query(metric, random.below(size.hosts))], ..size.latest(60) }
+fn one_metric(number: u32, size: Size) -> Request {
+    let metric = NODE_METRICS[number as usize % 10];
+    Request { queries: vec![query(metric, number / 10)], ..size.latest(60) }
 }
 
-fn threads_summed(random: &mut SplitMix, size: Size) -> Request {
-    let metric = THREAD_METRICS[random.below(5) as usize];
-    Request { queries: vec![query(metric, random.below(size.hosts))], ..size.latest(size.minutes) }
+fn threads_summed(number: u32, size: Size) -> Request {
+    let metric = THREAD_METRICS[number as usize % 5];
+    Request { queries: vec![query(metric, number / 5)], ..size.latest(size.minutes) }
 }
 
-fn statistics(_: &mut SplitMix, size: Size) -> Request {
+fn statistics(_: u32, size: Size) -> Request {
     let hosts = 0..size.hosts.min(64);
     let queries = hosts.flat_map(|host| NODE_METRICS[..5].iter().map(move |metric| query(metric, host)));
     Request { queries: queries.collect(), ..size.latest(size.minutes) }
 }
 
-fn all_hosts(random: &mut SplitMix, size: Size) -> Request {
-    Request { for_all_nodes: vec![NODE_METRICS[random.below(10) as usize].to_owned()], ..size.latest(60) }
+fn all_hosts(number: u32, size: Size) -> Request {
+    Request { for_all_nodes: vec![NODE_METRICS[number as usize].to_owned()], ..size.latest(60) }
 }
 
 /// Answers a request as the server does; returns how many points that is.
@@ -99,12 +103,14 @@ fn plain(columns: &[f64], shape: &Shape) {
 
 fn shapes(size: Size) -> [Shape; 4] {
     let (hour, all) = (size.minutes.min(60), size.minutes);
-    let some = size.hosts.min(64);
+    let Size { hosts, .. } = size;
+    let shape =
+        |id, request, requests, answers, children, minutes| Shape { id, request, requests, answers, children, minutes };
     [
-        Shape { id: "Q1 host, metric, 1 h", request: one_metric, answers: 1, children: 1, minutes: hour },
-        Shape { id: "Q2 host, 72 threads", request: threads_summed, answers: 1, children: 72, minutes: all },
-        Shape { id: "Q3 64 hosts, 5 metrics", request: statistics, answers: 5 * some, children: 1, minutes: all },
-        Shape { id: "Q4 all hosts, metric, 1 h", request: all_hosts, answers: size.hosts, children: 1, minutes: hour },
+        shape("Q1 host, metric, 1 h", one_metric, 10 * hosts, 1, 1, hour),
+        shape("Q2 host, 72 threads", threads_summed, 5 * hosts, 1, 72, all),
+        shape("Q3 64 hosts, 5 metrics", statistics, 1, 5 * hosts.min(64), 1, all),
+        shape("Q4 all hosts, metric, 1 h", all_hosts, 10, hosts, 1, hour),
     ]
 }
 
@@ -127,17 +133,24 @@ fn compare_shapes<'a>(criterion: &mut Criterion, name: &str, size: Size, store: 
     for shape in &shapes(size) {
         let setup = || {
             let len = shape.answers * shape.children * shape.minutes;
-            (store(), (0..len).map(f64::from).collect::<Vec<f64>>(), SplitMix(0))
+            let columns: Vec<f64> = (0..len * shape.requests).map(f64::from).collect();
+            // Each once: what was written past the page cache is in it then.
+            for number in 0..shape.requests {
+                answer(store(), &(shape.request)(number, size), shape.answers);
+            }
+            (store(), columns, len as usize, SplitMix(0))
         };
         compare(&mut group, shape.id, Figure::Latency, &["plain columns"], setup, |state, iterations, times| {
-            let (store, columns, random) = state;
+            let (store, columns, len, random) = state;
             let mut total = Duration::ZERO;
             for _ in 0..iterations {
-                let request = (shape.request)(random, size);
+                let number = random.below(shape.requests);
+                let request = (shape.request)(number, size);
                 let answering = time(|| {
                     black_box(answer(store, &request, shape.answers));
                 });
                 times.add(0, answering);
+                let columns = &columns[number as usize * *len..][..*len];
                 times.add(1, time(|| plain(black_box(columns), shape)));
                 total += answering;
             }
