@@ -41,21 +41,16 @@ pub struct Piece<'a> {
 /// * of each run that begins inside the range, and of the newest one that begins before it, the last present slot.
 #[derive(Clone, Debug, Default)]
 pub struct Series<'a> {
-    /// Ordered by run; the pieces of a run in layer order.
+    /// Ordered by run, the pieces of a run in layer order. Each has a value.
     pieces: Vec<Piece<'a>>,
-    /// Ordered by start.
-    runs: Vec<Run>,
 }
 
-/// The run of some neighbouring pieces.
-#[derive(Clone, Debug)]
-struct Run {
+/// One run: pieces that stand side by side in their series.
+#[derive(Clone, Copy, Debug)]
+struct Run<'s, 'a> {
     start: i128,
     frequency: i128,
-    pieces: Range<usize>,
-    /// The first and the last slot that is not missing.
-    first_slot: i128,
-    last_slot: i128,
+    pieces: &'s [Piece<'a>],
 }
 
 /// The instants at which series are read.
@@ -74,14 +69,13 @@ impl<'a> Series<'a> {
     /// slot the newest value that is not missing wins.
     pub fn new(mut pieces: Vec<Piece<'a>>) -> Self {
         pieces.retain(|piece| piece.frequency > 0 && piece.values.first_present().is_some());
-        pieces.sort_by_key(|piece| (piece.start, piece.frequency));
-        let mut runs = Vec::new();
-        let mut at = 0;
-        for pieces in pieces.chunk_by(|a, b| (a.start, a.frequency) == (b.start, b.frequency)) {
-            runs.push(Run::of(pieces, at));
-            at += pieces.len();
-        }
-        Self { pieces, runs }
+        pieces.sort_by_key(Piece::run);
+        Self { pieces }
+    }
+
+    /// Its runs, ordered by start.
+    fn runs(&self) -> impl Iterator<Item = Run<'_, 'a>> {
+        self.pieces.chunk_by(|a, b| a.run() == b.run()).filter_map(Run::of)
     }
 
     /// Whether reading this series alone from `from` up to `to` yields a value that is not missing.
@@ -90,7 +84,7 @@ impl<'a> Series<'a> {
         let grid = Grid::new(&self.window(from, to, frequency), frequency);
         self.covering(&grid).any(|(run, points)| {
             let slots = run.seen_slots(&grid, &points);
-            self.pieces[run.pieces.clone()].iter().any(|piece| {
+            run.pieces.iter().any(|piece| {
                 let (_, values) = piece.slots(&slots);
                 values.first_present().is_some()
             })
@@ -102,17 +96,17 @@ impl<'a> Series<'a> {
     /// that slot lies no gap but the end of what is known, so nothing is answered there.
     pub(super) fn window(&self, from: i64, to: i64, frequency: u32) -> Range<i128> {
         let (from, to) = (i128::from(from), i128::from(to));
-        let Some(oldest) = self.runs.first() else { return from..from };
-        let first = from.max(oldest.nominal(oldest.first_slot));
-        let before_end = self.runs.partition_point(|run| run.start < to);
-        let end = self.runs[..before_end].last().map_or(first, |newest| newest.end(frequency).min(to));
-        first..end
+        let Some(oldest) = self.runs().next() else { return from..from };
+        let first = from.max(oldest.begin());
+        let before_end = self.pieces.partition_point(|piece| i128::from(piece.start) < to);
+        let newest = self.pieces[..before_end].chunk_by(|a, b| a.run() == b.run()).next_back().and_then(Run::of);
+        first..newest.map_or(first, |newest| newest.end(frequency).min(to))
     }
 
     /// Reads the series at every point of the grid. `values` has one value a point, all of them missing.
     pub(super) fn read(&self, grid: &Grid, values: &mut [f64]) {
         for (run, points) in self.covering(grid) {
-            run.read(&self.pieces[run.pieces.clone()], grid, &points, &mut values[points.clone()]);
+            run.read(grid, &points, &mut values[points.clone()]);
         }
     }
 
@@ -124,12 +118,11 @@ impl<'a> Series<'a> {
             sums[at..points.start].fill(f64::NAN);
             at = points.end;
             let sums = &mut sums[points.clone()];
-            let pieces = &self.pieces[run.pieces.clone()];
-            if run.frequency == grid.frequency && pieces.is_sorted_by(Piece::ends_before) {
+            if run.frequency == grid.frequency && run.pieces.is_sorted_by(Piece::ends_before) {
                 // They stand side by side, as mostly.
                 let slots = run.seen_slots(grid, &points);
                 let mut done = 0;
-                for piece in pieces {
+                for piece in run.pieces {
                     let (first, values) = piece.slots(&slots);
                     let begin = index(first - slots.start).max(done);
                     sums[done..begin].fill(f64::NAN);
@@ -140,7 +133,7 @@ impl<'a> Series<'a> {
             } else {
                 copy.clear();
                 copy.resize(sums.len(), f64::NAN);
-                run.read(pieces, grid, &points, copy);
+                run.read(grid, &points, copy);
                 for (sum, value) in sums.iter_mut().zip(&*copy) {
                     *sum += *value;
                 }
@@ -150,28 +143,27 @@ impl<'a> Series<'a> {
     }
 
     /// The runs that are read at some points of the grid, with these points.
-    fn covering(&self, grid: &Grid) -> impl Iterator<Item = (&Run, Range<usize>)> {
-        let mut begin = self.runs.first().map_or(0, |run| grid.index_from(run.start));
-        let points = self.runs.iter().zip(1..).map(move |(run, next)| {
-            let end = self.runs.get(next).map_or(grid.len, |next| grid.index_from(next.start));
-            (run, std::mem::replace(&mut begin, end)..end)
+    fn covering(&self, grid: &Grid) -> impl Iterator<Item = (Run<'_, 'a>, Range<usize>)> {
+        let mut runs = self.runs().map(|run| (run, grid.index_from(run.start))).peekable();
+        let points = std::iter::from_fn(move || {
+            let (run, begin) = runs.next()?;
+            Some((run, begin..runs.peek().map_or(grid.len, |&(_, next)| next)))
         });
         points.filter(|(_, points)| !points.is_empty())
     }
 }
 
-impl Run {
-    /// The run of these pieces, which stand at `at` in the list and have a value.
-    fn of(pieces: &[Piece<'_>], at: usize) -> Self {
+impl<'s, 'a> Run<'s, 'a> {
+    /// The run of these pieces.
+    fn of(pieces: &'s [Piece<'a>]) -> Option<Self> {
+        let piece = pieces.first()?;
+        Some(Self { start: i128::from(piece.start), frequency: i128::from(piece.frequency), pieces })
+    }
+
+    /// The instant for which its first present slot stands.
+    fn begin(&self) -> i128 {
         let first = |piece: &Piece<'_>| Some(piece.slot(piece.values.first_present()?));
-        let last = |piece: &Piece<'_>| Some(piece.slot(piece.values.last_present()?));
-        Self {
-            start: pieces.first().map_or(0, |piece| i128::from(piece.start)),
-            frequency: pieces.first().map_or(1, |piece| i128::from(piece.frequency)),
-            pieces: at..at + pieces.len(),
-            first_slot: pieces.iter().filter_map(first).min().unwrap_or(0),
-            last_slot: pieces.iter().filter_map(last).max().unwrap_or(0),
-        }
+        self.nominal(self.pieces.iter().filter_map(first).min().unwrap_or(0))
     }
 
     fn nominal(&self, slot: i128) -> i128 {
@@ -181,7 +173,9 @@ impl Run {
     /// The end of the last present slot. If the run is finer than the grid it is the end of the grid interval that the
     /// slot may begin, since the slot is seen at a point inside it.
     fn end(&self, grid_frequency: u32) -> i128 {
-        self.start + self.last_slot * self.frequency + self.frequency.max(i128::from(grid_frequency))
+        let last = |piece: &Piece<'_>| Some(piece.slot(piece.values.last_present()?));
+        let last_slot = self.pieces.iter().filter_map(last).max().unwrap_or(0);
+        self.start + last_slot * self.frequency + self.frequency.max(i128::from(grid_frequency))
     }
 
     /// How long after its begin the anchor of a slot lies.
@@ -199,30 +193,23 @@ impl Run {
     }
 
     /// Reads its pieces at some points of the grid. `values` has one value for each of them, all missing.
-    fn read(&self, pieces: &[Piece<'_>], grid: &Grid, points: &Range<usize>, values: &mut [f64]) {
+    fn read(&self, grid: &Grid, points: &Range<usize>, values: &mut [f64]) {
         let slots = self.seen_slots(grid, points);
         if self.frequency == grid.frequency {
-            for piece in pieces {
+            for piece in self.pieces {
                 let (first, newer) = piece.slots(&slots);
                 newer.overlay(&mut values[index(first - slots.start)..]);
             }
         } else {
-            self.read_regridded(pieces, &slots, grid, points.start, values);
+            self.read_regridded(&slots, grid, points.start, values);
         }
     }
 
     /// Reads `slots` of a run that has another frequency than the grid into the points from `first_point` on.
-    fn read_regridded(
-        &self,
-        pieces: &[Piece<'_>],
-        slots: &Range<i128>,
-        grid: &Grid,
-        first_point: usize,
-        values: &mut [f64],
-    ) {
+    fn read_regridded(&self, slots: &Range<i128>, grid: &Grid, first_point: usize, values: &mut [f64]) {
         // Several slots may be seen at one point: the last present one wins, whatever the layers are.
         let mut taken = vec![i128::MIN; values.len()];
-        for piece in pieces {
+        for piece in self.pieces {
             let (first, newer) = piece.slots(slots);
             for (slot, value) in (first..).zip(newer.iter()) {
                 let anchor = self.start + slot * self.frequency + self.anchor_offset(grid);
@@ -242,6 +229,11 @@ impl Piece<'_> {
     pub fn borrow(&self) -> Piece<'_> {
         let Self { start, frequency, first_slot, values } = self;
         Piece { start: *start, frequency: *frequency, first_slot: *first_slot, values: values.borrow() }
+    }
+
+    /// What its run is known by.
+    fn run(&self) -> (i64, u32) {
+        (self.start, self.frequency)
     }
 
     /// The slot of the value at `index`.

@@ -80,7 +80,8 @@ type Name<'a> = (&'a str, &'a str);
 #[derive(Default)]
 struct AllFound<'a> {
     series: Vec<(Name<'a>, Found<'a>)>,
-    places: HashMap<Name<'a>, usize>,
+    /// Where each name is, once one came that does not rise: those of a stripe do.
+    places: Option<HashMap<Name<'a>, usize>>,
 }
 
 impl<'a> AllFound<'a> {
@@ -88,9 +89,22 @@ impl<'a> AllFound<'a> {
     /// columns, so it mostly is that of the name too.
     fn place(&self, name: &Name<'_>, next: &mut usize) -> Option<usize> {
         let is_next = self.series.get(*next).is_some_and(|(known, _)| known == name);
-        let place = if is_next { Some(*next) } else { self.places.get(name).copied() };
+        let place = if is_next { Some(*next) } else { self.find(name) };
         *next = place.map_or(*next, |place| place + 1);
         place
+    }
+
+    fn find(&self, name: &Name<'_>) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(name).copied(),
+            None if self.rises(name) => None,
+            None => self.series.binary_search_by(|(known, _)| known.cmp(name)).ok(),
+        }
+    }
+
+    /// Whether a name lies behind the last one.
+    fn rises(&self, name: &Name<'_>) -> bool {
+        self.series.last().is_none_or(|(last, _)| last < name)
     }
 
     fn get(&self, name: &Name<'_>, next: &mut usize) -> Option<&Found<'a>> {
@@ -100,8 +114,11 @@ impl<'a> AllFound<'a> {
     fn get_or_add(&mut self, name: Name<'a>, next: &mut usize) -> &mut Found<'a> {
         let place = self.place(&name, next).unwrap_or_else(|| {
             let place = self.series.len();
+            if self.places.is_some() || !self.rises(&name) {
+                let known = || self.series.iter().map(|(name, _)| *name).zip(0..).collect();
+                self.places.get_or_insert_with(known).insert(name, place);
+            }
             self.series.push((name, Found::default()));
-            self.places.insert(name, place);
             *next = place + 1;
             place
         });
@@ -111,7 +128,9 @@ impl<'a> AllFound<'a> {
     /// By name.
     fn sorted(self) -> Vec<(Name<'a>, Found<'a>)> {
         let mut series = self.series;
-        series.sort_unstable_by_key(|(name, _)| *name);
+        if self.places.is_some() {
+            series.sort_unstable_by_key(|(name, _)| *name);
+        }
         series
     }
 }
