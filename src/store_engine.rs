@@ -82,11 +82,11 @@ impl Engine for StoreEngine {
         self.store.when_durable(lsn, Box::new(move |outcome| done(outcome.map_err(Into::into))));
     }
 
-    fn hosts(&self, cluster: &str) -> Vec<String> {
+    fn hosts(&self, cluster: &str, from: i64, to: i64) -> Result<Vec<String>, Unavailable> {
         // A query for all nodes is one a host.
         let for_all_nodes = vec![String::new()];
-        let request = Request { cluster: cluster.to_owned(), for_all_nodes, ..Request::default() };
-        self.store.plan(&request).into_iter().map(|query| query.host).collect()
+        let request = Request { cluster: cluster.to_owned(), from, to, for_all_nodes, ..Request::default() };
+        Ok(self.store.plan(&request).into_iter().map(|query| query.host).collect())
     }
 
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
@@ -98,13 +98,13 @@ impl Engine for StoreEngine {
         Ok(Freed { runs, lsn })
     }
 
-    fn debug(&self, selector: &[String]) -> Option<DebugTree> {
-        self.store.debug(selector).map(debug_tree)
+    fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable> {
+        Ok(self.store.debug(selector).map(debug_tree))
     }
 
-    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth> {
-        let store::NodeHealth { degraded, missing, healthy } = self.store.health(cluster, node, metrics)?;
-        Some(NodeHealth { degraded, missing, healthy })
+    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Result<Option<NodeHealth>, Unavailable> {
+        let health = self.store.health(cluster, node, metrics);
+        Ok(health.map(|store::NodeHealth { degraded, missing, healthy }| NodeHealth { degraded, missing, healthy }))
     }
 
     fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis {

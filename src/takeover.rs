@@ -154,8 +154,8 @@ impl Engine for Importing {
         done(Err(self.unavailable()));
     }
 
-    fn hosts(&self, _: &str) -> Vec<String> {
-        Vec::new()
+    fn hosts(&self, _: &str, _: i64, _: i64) -> Result<Vec<String>, Unavailable> {
+        Err(self.unavailable())
     }
 
     fn evaluate(&self, _: &Request, _: &Query) -> Vec<Result<Answer, SeriesError>> {
@@ -166,12 +166,12 @@ impl Engine for Importing {
         Err(self.unavailable())
     }
 
-    fn debug(&self, _: &[String]) -> Option<DebugTree> {
-        None
+    fn debug(&self, _: &[String]) -> Result<Option<DebugTree>, Unavailable> {
+        Err(self.unavailable())
     }
 
-    fn health(&self, _: &str, _: &str, _: &[String]) -> Option<NodeHealth> {
-        None
+    fn health(&self, _: &str, _: &str, _: &[String]) -> Result<Option<NodeHealth>, Unavailable> {
+        Err(self.unavailable())
     }
 
     fn diagnose(&self, _: Option<&str>, metric: &str, host: &str) -> Diagnosis {

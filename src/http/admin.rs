@@ -18,7 +18,7 @@ use super::json::{self, HealthRequest, write_string, write_strings};
 use super::openmetrics;
 use super::param::param;
 use super::reply::{
-    body_error, call_error, denied, json, json_error, not_durable, reply, retry_later, text, text_error,
+    body_error, call_error, denied, json, json_error, not_durable, reply, retry_later, text, text_error, unavailable,
 };
 use super::stream::{Gone, Sink, TOO_LONG, respond};
 use super::tls::Tls;
@@ -101,18 +101,21 @@ pub(super) async fn debug(State(app): State<Arc<App>>, Admitted { bearer, reques
     }
     let mut hold = app.hold();
     let answer = app.call(&mut hold, move |engine| {
-        let Some(tree) = engine.debug(&selector) else {
-            let parts: Vec<_> = selector.iter().map(|part| json::quote(part)).collect();
-            return Err(format!("[METRICSTORE]> not found: []string{{{}}}", parts.join(", ")));
-        };
-        let mut out = b"{\"data\":{".to_vec();
-        write_tree(&mut out, &tree, 1);
-        out.extend_from_slice(b"\n}}\n");
-        Ok(out)
+        engine.debug(&selector).map(|tree| {
+            let Some(tree) = tree else {
+                let parts: Vec<_> = selector.iter().map(|part| json::quote(part)).collect();
+                return Err(format!("[METRICSTORE]> not found: []string{{{}}}", parts.join(", ")));
+            };
+            let mut out = b"{\"data\":{".to_vec();
+            write_tree(&mut out, &tree, 1);
+            out.extend_from_slice(b"\n}}\n");
+            Ok(out)
+        })
     });
     match answer.await {
-        Ok(Ok(body)) => json(body),
-        Ok(Err(error)) => json_error(StatusCode::BAD_REQUEST, &error),
+        Ok(Ok(Ok(body))) => json(body),
+        Ok(Ok(Err(error))) => json_error(StatusCode::BAD_REQUEST, &error),
+        Ok(Err(error)) => unavailable(&app, &error.reason),
         Err(error) => call_error(&app, error),
     }
 }
@@ -175,7 +178,10 @@ fn write_health(engine: &dyn Engine, request: HealthRequest, mut sink: Sink) -> 
         if index > 0 {
             sink.out.push(b',');
         }
-        let (state, details) = verdict(engine.health(&cluster, node, &metrics));
+        let (state, details) = match engine.health(&cluster, node, &metrics) {
+            Ok(health) => verdict(health),
+            Err(error) => return sink.fail(error.reason),
+        };
         write_string(&mut sink.out, node);
         sink.out.extend_from_slice(b":{\"State\":");
         write_string(&mut sink.out, state);

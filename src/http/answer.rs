@@ -15,7 +15,14 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
     let mut points = 0_u64;
     // What was refused of this answer: it is counted once.
     let (mut is_long, mut has_long) = (false, false);
-    let hosts = if request.for_all_nodes.is_empty() { Vec::new() } else { engine.hosts(&request.cluster) };
+    let hosts = if request.for_all_nodes.is_empty() {
+        Vec::new()
+    } else {
+        match engine.hosts(&request.cluster, request.from, request.to) {
+            Ok(hosts) => hosts,
+            Err(error) => return sink.fail(error.reason),
+        }
+    };
     let generated = || {
         let pairs = hosts.iter().flat_map(|host| request.for_all_nodes.iter().map(move |metric| (host, metric)));
         // Only what a generated query consists of.

@@ -26,8 +26,9 @@ pub trait Engine: Send + Sync + 'static {
     /// never will be.
     fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), Unavailable>) + Send>);
 
-    /// The hosts of a cluster that have data, by name.
-    fn hosts(&self, cluster: &str) -> Vec<String>;
+    /// The hosts of a cluster that have data, by name: of what is archived those with data between two times, in unix
+    /// seconds.
+    fn hosts(&self, cluster: &str, from: i64, to: i64) -> Result<Vec<String>, Unavailable>;
 
     /// Answers one query of a request: its series in order.
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>>;
@@ -36,10 +37,10 @@ pub trait Engine: Send + Sync + 'static {
     fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable>;
 
     /// What is stored at and below a selector; `None` where there is no such place. An empty selector is the root.
-    fn debug(&self, selector: &[String]) -> Option<DebugTree>;
+    fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable>;
 
     /// How fresh the metrics of a node are; `None` where the node is unknown.
-    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth>;
+    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Result<Option<NodeHealth>, Unavailable>;
 
     /// What is known of a metric at a host, in one cluster or in all; not put into words.
     fn diagnose(&self, cluster: Option<&str>, metric: &str, host: &str) -> Diagnosis;
@@ -111,7 +112,7 @@ pub struct NodeHealth {
     pub healthy: usize,
 }
 
-/// Why the store does not take or keep writes now.
+/// Why the store does not take or keep writes now, or cannot tell what it has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unavailable {

@@ -3,6 +3,7 @@
 //! Owns the way from the thread that evaluates to the connection. Promises that an answer that could not be finished
 //! is never taken for a whole one: the connection is broken off instead of ending the body.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -31,7 +32,7 @@ pub(super) struct Gone;
 enum Piece {
     Part(Bytes),
     Last(Bytes),
-    Failed(&'static str),
+    Failed(Cow<'static, str>),
 }
 
 /// The writing end.
@@ -69,7 +70,7 @@ pub(super) async fn respond(
     });
     match source.body().await {
         Ok(body) => json(body),
-        Err(Some(reason)) => unavailable(app, reason),
+        Err(Some(reason)) => unavailable(app, &reason),
         Err(None) => call_error(app, CallError::Panicked),
     }
 }
@@ -110,13 +111,18 @@ impl Sink {
     /// The answer will never be whole, because it takes too long.
     pub(super) fn give_up(self) -> Result<(), Gone> {
         self.app.metrics.refused("query-time");
-        self.pieces.blocking_send(Piece::Failed(TOO_LONG)).map_err(|_| Gone)
+        self.fail(TOO_LONG)
+    }
+
+    /// The answer will never be whole, for this reason.
+    pub(super) fn fail(self, reason: impl Into<Cow<'static, str>>) -> Result<(), Gone> {
+        self.pieces.blocking_send(Piece::Failed(reason.into())).map_err(|_| Gone)
     }
 }
 
 impl Source {
     /// The body, once its begin is there; the reason why there is none, `None` if the writing end just vanished.
-    async fn body(mut self) -> Result<Body, Option<&'static str>> {
+    async fn body(mut self) -> Result<Body, Option<Cow<'static, str>>> {
         match self.pieces.recv().await {
             Some(Piece::Last(bytes)) => Ok(Body::from(bytes)),
             Some(Piece::Part(begin)) => Ok(Body::new(Streamed { begin: Some(begin), pieces: Some(self.pieces) })),
@@ -134,9 +140,9 @@ struct Streamed {
 
 impl HttpBody for Streamed {
     type Data = Bytes;
-    type Error = &'static str;
+    type Error = Cow<'static, str>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         if let Some(begin) = this.begin.take() {
             return Poll::Ready(Some(Ok(Frame::data(begin))));
@@ -150,7 +156,7 @@ impl HttpBody for Streamed {
                 Ok(Frame::data(bytes))
             }
             Some(Piece::Failed(reason)) => Err(reason),
-            None => Err("the answer was given up"),
+            None => Err(Cow::Borrowed("the answer was given up")),
         }))
     }
 }

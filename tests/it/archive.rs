@@ -201,6 +201,27 @@ fn a_server_answers_from_the_archive_and_names_a_file_that_is_damaged() {
 }
 
 #[test]
+fn all_nodes_are_also_those_that_are_archived_in_the_range() {
+    let site = Site::empty();
+    fill(&site, "archive", &[], &[]);
+    assert!(archive(&site, &[]).status.success());
+    let mut server = site.serve();
+    server.wait_ready();
+    let mut client = server.client();
+    let mut hosts_between = |from: i64, to: i64| -> Vec<String> {
+        let query = format!(r#"{{"cluster":"alpha","from":{from},"to":{to},"for-all-nodes":["cpu_load"]}}"#);
+        let answer = client.get("/api/query", query.as_bytes()).expect("the server answers a query");
+        let answer = Json::parse(&answer.text()).expect("an answer is JSON");
+        let queries = answer.get("queries").and_then(Json::list).unwrap_or_default();
+        queries.iter().filter_map(|query| query.get("host")?.text().map(str::to_owned)).collect()
+    };
+    // The first host has a sample of now besides.
+    assert_eq!(hosts_between(MIDNIGHT, MIDNIGHT + 86_400), ["n1", "n2"]);
+    assert_eq!(hosts_between(MIDNIGHT - 30 * 86_400, MIDNIGHT - 29 * 86_400), ["n1"]);
+    server.stop();
+}
+
+#[test]
 fn a_running_server_archives_by_itself_what_has_passed_the_retention() {
     let site = Site::empty();
     fill(&site, "archive", &[], &[]);

@@ -84,8 +84,8 @@ impl Engine for Fake {
         }
     }
 
-    fn hosts(&self, _: &str) -> Vec<String> {
-        vec!["a1".to_owned()]
+    fn hosts(&self, _: &str, _: i64, _: i64) -> Result<Vec<String>, Unavailable> {
+        Ok(vec!["a1".to_owned()])
     }
 
     fn evaluate(&self, _: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
@@ -97,7 +97,7 @@ impl Engine for Fake {
         Ok(Freed { runs: is_old.into(), lsn: Lsn(1) })
     }
 
-    fn debug(&self, selector: &[String]) -> Option<DebugTree> {
+    fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable> {
         let run = |start, len, end| DebugRun { start, len, end };
         let leaf = DebugTree {
             metrics: vec![("mem_bw".to_owned(), vec![run(1_700_000_010, 3, 1_700_000_190)])],
@@ -113,16 +113,18 @@ impl Engine for Fake {
         let alpha = DebugTree { children: vec![("a1".to_owned(), a1), ("a2".to_owned(), a2)], ..DebugTree::default() };
         let mut tree = DebugTree { children: vec![("alpha".to_owned(), alpha)], ..DebugTree::default() };
         for name in selector {
-            tree = tree.children.into_iter().find(|(child, _)| child == name)?.1;
+            let child = tree.children.into_iter().find(|(child, _)| child == name);
+            let Some((_, child)) = child else { return Ok(None) };
+            tree = child;
         }
-        Some(tree)
+        Ok(Some(tree))
     }
 
-    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Option<NodeHealth> {
+    fn health(&self, cluster: &str, node: &str, metrics: &[String]) -> Result<Option<NodeHealth>, Unavailable> {
         let (fresh, stale): (&[&str], &[&str]) = match (cluster, node) {
             ("alpha", "g1") => (&["cpu_load", "mem_used"], &["mem_bw"]),
             ("alpha", "g2") => (&[], &["cpu_load"]),
-            _ => return None,
+            _ => return Ok(None),
         };
         let mut health = NodeHealth::default();
         for metric in metrics {
@@ -134,7 +136,7 @@ impl Engine for Fake {
                 health.missing.push(metric.clone());
             }
         }
-        Some(health)
+        Ok(Some(health))
     }
 
     fn diagnose(&self, _: Option<&str>, metric: &str, host: &str) -> Diagnosis {
