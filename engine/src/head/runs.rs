@@ -26,6 +26,8 @@ pub struct Placed {
     frequency: u32,
     /// The newest node of the series, which says all of its history.
     newest: u32,
+    /// The numbers of nodes that this is about.
+    renumbered: u32,
 }
 
 /// The runs of each series of one host, by ordinal.
@@ -38,6 +40,10 @@ pub struct RunTable {
     /// Where a series of the chain at a node went when it got a run: others that do the same share the result.
     moves: HashMap<(u32, Run), u32, foldhash::fast::RandomState>,
     compact_at: usize,
+    /// As many nodes and one a series may there be before those that no series uses are dropped.
+    collect_at: usize,
+    /// How often nodes got other numbers.
+    renumbered: u32,
     /// What was written from this instant on is in runs that are known here; `None` before anything was looked for.
     known_from: Option<i64>,
 }
@@ -95,6 +101,7 @@ impl RunTable {
             time,
             frequency,
             newest,
+            renumbered: self.renumbered,
         })
     }
 
@@ -106,6 +113,7 @@ impl RunTable {
     pub fn goes_to(&self, placed: &Placed, ordinal: u32, time: i64, frequency: u32) -> bool {
         placed.time == time
             && placed.frequency == frequency
+            && placed.renumbered == self.renumbered
             && self.newest.get(ordinal as usize) == Some(&placed.newest)
     }
 
@@ -128,12 +136,30 @@ impl RunTable {
             at = node.older;
         }
         let moved = match self.moves.get(&(head, run)) {
-            Some(&moved) => moved,
+            Some(&moved) => {
+                self.raise(head, moved, run);
+                moved
+            }
             None => self.insert(head, Written { run, last_slot: slot, is_closed: false }),
         };
         self.series += usize::from(head == NONE);
         self.newest[index] = moved;
         self.record_known(moved, run, slot);
+        if self.nodes.len() > self.collect_at.saturating_add(self.newest.len()) {
+            self.collect(i64::MIN);
+        }
+    }
+
+    /// Notes what was written to the runs of a chain behind `run` in the copy that another chain has of them.
+    fn raise(&mut self, mut from: u32, mut to: u32, run: Run) {
+        while let Some(&Node { written, older }) = self.nodes.get(from as usize)
+            && written.run > run
+            && let Some(copy) = self.nodes.get_mut(to as usize)
+        {
+            copy.written.last_slot = copy.written.last_slot.max(written.last_slot);
+            copy.written.is_closed |= written.is_closed;
+            (from, to) = (older, copy.older);
+        }
     }
 
     /// Notes that a slot of a run was written for each of these series.
@@ -196,7 +222,7 @@ impl RunTable {
     }
 
     fn push(&mut self, written: Written, older: u32) -> u32 {
-        // Nodes are fewer than samples in the late window; compaction keeps them far below 2^32.
+        // Nodes are fewer than twice the samples in the late window; compaction keeps them far below 2^32.
         let at = u32::try_from(self.nodes.len()).unwrap_or(NONE);
         self.nodes.push(Node { written, older });
         at
@@ -215,6 +241,12 @@ impl RunTable {
         if !forgets_silently {
             self.known_from = self.known_from.map(|known| known.max(keep_after));
         }
+        self.collect(keep_after);
+        self.compact_at = self.collect_at;
+    }
+
+    /// Drops nodes that no series uses, and all but the newest of the runs of a series that ended before `keep_after`.
+    fn collect(&mut self, keep_after: i64) {
         let mut nodes: Vec<Node> = Vec::new();
         let mut moved: HashMap<u32, u32, foldhash::fast::RandomState> = HashMap::default();
         let mut path = Vec::new();
@@ -242,8 +274,14 @@ impl RunTable {
             *newest = chain;
         }
         self.nodes = nodes;
-        self.moves = HashMap::default();
-        self.compact_at = self.nodes.len() * 2 + 64;
+        self.renumbered = self.renumbered.wrapping_add(1);
+        // What was forgotten is not the same to those that move later.
+        let moves = std::mem::take(&mut self.moves);
+        if keep_after == i64::MIN {
+            let numbers = |((head, run), to)| Some(((*moved.get(&head)?, run), *moved.get(&to)?));
+            self.moves = moves.into_iter().filter_map(numbers).collect();
+        }
+        self.collect_at = self.nodes.len() * 2 + 64;
     }
 
     /// Bytes of heap.
@@ -288,6 +326,45 @@ mod tests {
         assert!(run.start >= 512, "{run:?}");
     }
 
+    #[test]
+    fn runs_that_come_from_the_newest_to_the_oldest_leave_no_memory_behind() {
+        let mut table = RunTable::default();
+        let mut most = 0;
+        for ordinal in 0..200 {
+            for back in 0..80 {
+                table.record(ordinal, Run { start: i64::from(ordinal) - 512 * back, frequency: 1 }, 0);
+                most = most.max(table.nodes.len());
+            }
+        }
+        assert_eq!(starts(&table, 7).len(), 80);
+        let live = 200 * 80;
+        assert!(most < 3 * live, "{most} nodes for {live} runs");
+    }
+
+    #[test]
+    fn what_others_wrote_to_a_run_is_known_of_its_copy() {
+        let mut table = RunTable::default();
+        let (older, newer) = (Run { start: 0, frequency: 1 }, Run { start: 1000, frequency: 1 });
+        for ordinal in [0, 1] {
+            table.record(ordinal, newer, 0);
+        }
+        table.record(0, older, 5);
+        table.record(1, newer, 100);
+        table.record(1, older, 5);
+        assert_eq!(table.runs(1).map(|written| written.last_slot).collect::<Vec<_>>(), [100, 5]);
+    }
+
+    #[test]
+    fn a_place_of_before_nodes_were_numbered_anew_is_nobodys() {
+        let mut table = RunTable::default();
+        let run = Run { start: 0, frequency: 1 };
+        table.record(0, run, 3);
+        let placed = table.placed(0, 3, 1, run, 3).unwrap();
+        assert!(table.goes_to(&placed, 0, 3, 1));
+        table.compact(i64::MIN);
+        assert!(!table.goes_to(&placed, 0, 3, 1));
+    }
+
     proptest! {
         /// The shared chains say what a plain list for each series says, whatever happens in whatever order.
         #[test]
@@ -302,14 +379,19 @@ mod tests {
                     0 | 1 => table.compact(i64::MIN),
                     _ => {
                         table.record(ordinal, run, slot);
-                        lists.entry(ordinal).or_default().entry(run).or_default();
+                        let last = lists.entry(ordinal).or_default().entry(run).or_default();
+                        *last = slot.max(*last);
                     }
                 }
             }
             for (ordinal, list) in lists {
-                let expected: Vec<Run> = list.into_keys().rev().collect();
-                let found: Vec<Run> = table.runs(ordinal).map(|written| written.run).collect();
-                prop_assert_eq!(found, expected);
+                let found: Vec<Written> = table.runs(ordinal).collect();
+                let runs: Vec<Run> = found.iter().map(|written| written.run).collect();
+                let expected: Vec<Run> = list.keys().rev().copied().collect();
+                prop_assert_eq!(runs, expected);
+                for written in found {
+                    prop_assert!(written.last_slot >= list[&written.run], "{written:?} of {ordinal}: {list:?}");
+                }
             }
         }
     }
