@@ -477,6 +477,11 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// How many values it has a place for.
+    pub fn places(&self) -> usize {
+        self.values.len()
+    }
+
     /// The first ordinal and all values, NaN where one is missing; `None` for a list.
     pub fn range(&self) -> Option<(u32, &'a [f64])> {
         self.ordinals.is_empty().then_some((self.header.first.get(), self.values))

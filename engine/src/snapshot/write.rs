@@ -133,29 +133,18 @@ impl Writer {
     pub fn host(&mut self, cluster: &str, host: &str, stripes: &mut [StripeData]) -> Result<u64, WriteError> {
         let before = self.written();
         stripes.sort_by(|a, b| (&a.metric, a.run).cmp(&(&b.metric, b.run)));
-        let pieces = stripes.iter().map(|stripe| Piece {
-            metric: &stripe.metric,
-            run: stripe.run,
-            first_slot: stripe.first_slot,
-            slots: stripe.slots,
-            columns: stripe.columns.iter().map(ColumnData::borrowed).collect(),
-        });
-        self.host_in_order(cluster, host, pieces)?;
-        Ok(self.written() - before)
-    }
-
-    /// As [`Writer::host`], of stripes that come in rising order of (metric, start, frequency).
-    pub fn host_in_order<'a>(
-        &mut self,
-        cluster: &str,
-        host: &str,
-        stripes: impl Iterator<Item = Piece<'a>>,
-    ) -> Result<(), WriteError> {
         self.begin_host(cluster, host)?;
-        for stripe in stripes {
-            self.stripe(stripe)?;
+        for stripe in stripes.iter() {
+            self.stripe(Piece {
+                metric: &stripe.metric,
+                run: stripe.run,
+                first_slot: stripe.first_slot,
+                slots: stripe.slots,
+                columns: stripe.columns.iter().map(ColumnData::borrowed).collect(),
+            })?;
         }
-        self.end_host()
+        self.end_host()?;
+        Ok(self.written() - before)
     }
 
     /// Begins a host; its stripes follow, in rising order of (metric, start, frequency).

@@ -6,7 +6,7 @@
 
 use super::Store;
 use super::layers::{Layers, Loaded, PARTITION};
-use super::transpose::Transposer;
+use super::transpose::{Part, Transposer};
 use crate::canary::{self, Canary};
 use crate::format::manifest::{LiveSnapshot, Manifest};
 use crate::head::Host;
@@ -205,7 +205,7 @@ impl Store {
         }
         let SnapshotJob { after, last, writers, transposer, .. } = job;
         let (after, last) = (Lsn(after.0 + 1), *last);
-        transposer.stripes(&rows, &layout, &self.layouts, |partition, stripes| {
+        transposer.stripes(&rows, &layout, &self.layouts, |partition, part| {
             let (path, writer) = match writers.entry(partition) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
@@ -218,7 +218,11 @@ impl Store {
                     entry.insert((path, writer))
                 }
             };
-            let wrote = writer.host_in_order(&host.cluster, &host.name, stripes);
+            let wrote = match part {
+                Part::Begin => writer.begin_host(&host.cluster, &host.name),
+                Part::Stripe(piece) => writer.stripe(piece),
+                Part::End => writer.end_host(),
+            };
             wrote.map_err(|source| JobError::Write { path: path.clone(), source })
         })?;
         self.counters.snapshots.host();

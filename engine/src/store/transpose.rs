@@ -1,7 +1,9 @@
 //! Transposing: rows of one host, slot after slot, become stripes, series after series.
 //!
 //! Rows that follow each other on one grid, which is nearly all of them, are turned eight at a time, so that each write
-//! fills a line of the cache; [`scatter`] is the plain way, and what the other one is tested against.
+//! fills a line of the cache; [`scatter`] is the plain way, and what the other one is tested against. Where the rows have
+//! few of the values that the grids have places for, as those of series that each have a grid of their own, the values
+//! are sorted instead, so that what is taken in never costs more memory than a multiple of itself.
 
 use super::layers::PARTITION;
 use crate::format::frame::Row;
@@ -16,12 +18,45 @@ use std::sync::Arc;
 /// Rows that are turned together: as many values as a line of the cache has.
 const TILE: usize = 8;
 
+/// Places for values that the grids of a partition may have, however few values there are: 8 MiB.
+const PLACES_MIN: usize = 1 << 20;
+/// Places that they may have for each value, else.
+const PLACES_EACH: usize = 4;
+
+/// What the stripes of a host come as.
+pub(super) enum Part<'a> {
+    /// Those of a partition follow.
+    Begin,
+    /// One of them, in the order of a snapshot.
+    Stripe(Piece<'a>),
+    /// There are no more in this partition.
+    End,
+}
+
 /// Turns the rows of hosts, one after the other, and keeps its memory.
 #[derive(Debug, Default)]
 pub(super) struct Transposer {
     /// By the number of the layout.
     plans: HashMap<u32, Plan>,
     values: Vec<f64>,
+    cells: Vec<Cell>,
+}
+
+/// A value and its place in a partition: that of its column among those of its metric, and its grid among those of the
+/// partition. Ordered as stripes are.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    metric: u32,
+    grid: u32,
+    column: u32,
+    slot: u32,
+    value: f64,
+}
+
+impl Cell {
+    fn stripe(&self) -> (u32, u32) {
+        (self.metric, self.grid)
+    }
 }
 
 /// The series of a layout in the order of a snapshot: by metric, component, subcomponent.
@@ -30,6 +65,8 @@ struct Plan {
     /// The layout lives as long, so that its number is its own.
     layout: Arc<Layout>,
     metrics: Vec<(Arc<str>, Vec<usize>)>,
+    /// Where each series stands there: its metric, and its place among the series of that.
+    places: Vec<(u32, u32)>,
 }
 
 impl Plan {
@@ -45,7 +82,14 @@ impl Plan {
         for ordinals in by_metric.values_mut() {
             ordinals.sort_by_key(|&ordinal| column_name(layout.keys()[ordinal].name()));
         }
-        Self { layout: Arc::clone(layout), metrics: by_metric.into_iter().collect() }
+        let metrics: Vec<_> = by_metric.into_iter().collect();
+        let mut places = vec![(0, 0); layout.keys().len()];
+        for (metric, (_, ordinals)) in (0..).zip(&metrics) {
+            for (column, &ordinal) in (0..).zip(ordinals) {
+                places[ordinal] = (metric, column);
+            }
+        }
+        Self { layout: Arc::clone(layout), metrics, places }
     }
 }
 
@@ -83,37 +127,103 @@ impl Transposer {
         rows: &[HeadRow],
         layout: &Arc<Layout>,
         layouts: &Layouts,
-        mut each: impl FnMut(i64, &mut dyn Iterator<Item = Piece<'_>>) -> Result<(), E>,
+        mut each: impl FnMut(i64, Part<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Self { plans, values } = self;
-        let Plan { layout, metrics } = plans.entry(layout.id()).or_insert_with(|| Plan::new(layout, layouts));
-        let mut grids: BTreeMap<(i64, Run), Grid<'_>> = BTreeMap::new();
+        let Self { plans, values, cells } = self;
+        let plan = plans.entry(layout.id()).or_insert_with(|| Plan::new(layout, layouts));
+        let mut partitions: BTreeMap<i64, BTreeMap<Run, Grid<'_>>> = BTreeMap::new();
         for row in rows.iter().filter_map(|head_row| head_row.frame.row(head_row.offset)) {
             let run = Run { start: row.start(), frequency: row.frequency() };
             let partition = run.end_after(row.slot()).div_euclid(PARTITION);
-            grids.entry((partition, run)).or_default().push(row);
+            partitions.entry(partition).or_default().entry(run).or_default().push(row);
         }
+        for (partition, grids) in partitions {
+            let mut grids: Vec<_> = grids.into_iter().collect();
+            each(partition, Part::Begin)?;
+            let to = |piece: Piece<'_>| each(partition, Part::Stripe(piece));
+            if are_dense(&grids, plan.layout.len()) {
+                plan.turn_grids(&mut grids, values, to)?;
+            } else {
+                plan.sort_grids(&grids, cells, values, to)?;
+            }
+            each(partition, Part::End)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the grids may have a place for each series in each slot.
+fn are_dense(grids: &[(Run, Grid<'_>)], series: usize) -> bool {
+    let places: usize = grids.iter().map(|(_, grid)| grid.slots() * series).sum();
+    let values = || grids.iter().flat_map(|(_, grid)| &grid.rows).map(Row::places).sum::<usize>();
+    places <= PLACES_MIN || places <= PLACES_EACH * values()
+}
+
+impl Plan {
+    /// The stripes of grids that have a place for each series in each slot.
+    fn turn_grids<E>(
+        &self,
+        grids: &mut [(Run, Grid<'_>)],
+        values: &mut Vec<f64>,
+        mut to: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keys = self.layout.keys();
         values.clear();
-        for grid in grids.values_mut() {
+        for (_, grid) in &mut *grids {
             grid.at = values.len();
-            values.resize(grid.at + grid.slots() * layout.len(), f64::NAN);
+            values.resize(grid.at + grid.slots() * keys.len(), f64::NAN);
             fill(&mut values[grid.at..], grid.slots(), grid.first, &grid.rows);
         }
-        let keys = layout.keys();
-        let grids: Vec<_> = grids.into_iter().collect();
-        for of_partition in grids.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
-            let mut pieces = metrics.iter().flat_map(|(metric, ordinals)| {
-                of_partition.iter().map(|((_, run), grid)| {
-                    let slots = grid.slots();
-                    let column = |&ordinal: &usize| {
-                        let at = grid.at + ordinal * slots;
-                        (column_name(keys[ordinal].name()), &values[at..at + slots])
-                    };
-                    let (first_slot, slots) = (grid.first, grid.last - grid.first + 1);
-                    Piece { metric, run: *run, first_slot, slots, columns: ordinals.iter().map(column).collect() }
-                })
-            });
-            each(of_partition[0].0.0, &mut pieces)?;
+        for (metric, ordinals) in &self.metrics {
+            for (run, grid) in &*grids {
+                let slots = grid.slots();
+                let column = |&ordinal: &usize| {
+                    let at = grid.at + ordinal * slots;
+                    (column_name(keys[ordinal].name()), &values[at..at + slots])
+                };
+                let (first_slot, slots) = (grid.first, grid.last - grid.first + 1);
+                to(Piece { metric, run: *run, first_slot, slots, columns: ordinals.iter().map(column).collect() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The stripes of grids that have few values for their size: only columns with values, one stripe in memory at a time.
+    fn sort_grids<E>(
+        &self,
+        grids: &[(Run, Grid<'_>)],
+        cells: &mut Vec<Cell>,
+        values: &mut Vec<f64>,
+        mut to: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keys = self.layout.keys();
+        cells.clear();
+        for (grid, (_, Grid { rows, .. })) in (0..).zip(grids) {
+            for row in rows {
+                cells.extend(row.present().map(|(ordinal, value)| {
+                    let (metric, column) = self.places[ordinal as usize];
+                    Cell { metric, grid, column, slot: row.slot(), value }
+                }));
+            }
+        }
+        // Stable: of two values of a slot the one of the higher LSN stays behind.
+        cells.sort_by_key(|cell| (cell.stripe(), cell.column));
+        for cells in cells.chunk_by(|a, b| a.stripe() == b.stripe()) {
+            let (metric, ordinals) = &self.metrics[cells[0].metric as usize];
+            let (run, _) = grids[cells[0].grid as usize];
+            let first_slot = cells.iter().map(|cell| cell.slot).min().unwrap_or(0);
+            let slots = cells.iter().map(|cell| cell.slot - first_slot).max().unwrap_or(0) + 1;
+            let columns = || cells.chunk_by(|a, b| a.column == b.column);
+            values.clear();
+            values.resize(columns().count() * slots as usize, f64::NAN);
+            for (cells, values) in columns().zip(values.chunks_exact_mut(slots as usize)) {
+                for cell in cells {
+                    values[(cell.slot - first_slot) as usize] = cell.value;
+                }
+            }
+            let names = columns().map(|cells| column_name(keys[ordinals[cells[0].column as usize]].name()));
+            let columns = names.zip(values.chunks_exact(slots as usize)).collect();
+            to(Piece { metric, run, first_slot, slots, columns })?;
         }
         Ok(())
     }
@@ -179,9 +289,108 @@ mod tests {
     use super::*;
     use crate::format::frame::write::{self, RowValues};
     use crate::head::RowsFrame;
+    use crate::model::{Lsn, Metrics};
     use proptest::prelude::*;
 
     const SERIES: usize = 12;
+
+    /// A row: start, frequency, slot, values by ordinal.
+    type Told = (i64, u32, u32, Vec<(u32, f64)>);
+
+    fn head_rows(rows: &[Told]) -> Vec<HeadRow> {
+        let mut bytes = Vec::new();
+        let mut offsets = Vec::new();
+        for (start, frequency, slot, values) in rows {
+            offsets.push(u32::try_from(bytes.len()).unwrap());
+            let (ordinals, values): (Vec<u32>, Vec<f64>) = values.iter().copied().unzip();
+            let (start, frequency, slot) = (*start, *frequency, *slot);
+            write::row(&mut bytes, 1, 1, &RowValues { start, frequency, slot, ordinals: &ordinals, values: &values });
+        }
+        let frame = Arc::new(RowsFrame::of_records(&bytes, &Arc::default()));
+        let row = |(lsn, (offset, (start, frequency, slot, _))): (u64, (u32, &Told))| HeadRow {
+            lsn: Lsn(lsn),
+            frame: Arc::clone(&frame),
+            offset,
+            run: Run { start: *start, frequency: *frequency },
+            slot: *slot,
+        };
+        (1..).zip(offsets.into_iter().zip(rows)).map(row).collect()
+    }
+
+    /// A layout of so many series, of three metrics in turns.
+    fn layout(layouts: &Layouts, series: usize) -> Arc<Layout> {
+        let components: Vec<String> = (0..series).map(|at| format!("hwthread{}", at / 3)).collect();
+        let metrics = ["b", "a", "c"].map(|name| layouts.metric(name));
+        let names = components.iter().enumerate();
+        let names = names.map(|(at, component)| KeyName { metric: metrics[at % 3], component, subcomponent: "" });
+        layouts.extend(&layouts.empty(), &names.collect::<Vec<_>>())
+    }
+
+    /// The values of stripes, by metric, run, column and slot, as they come.
+    type Content = Vec<((String, Run, String, u32), u64)>;
+
+    fn add(content: &mut Content, piece: &Piece<'_>) {
+        for ((component, _), values) in &piece.columns {
+            for (slot, value) in (piece.first_slot..).zip(*values).filter(|(_, value)| !value.is_nan()) {
+                let place = (piece.metric.to_owned(), piece.run, (*component).to_owned(), slot);
+                content.push((place, value.to_bits()));
+            }
+        }
+    }
+
+    proptest! {
+        /// Grids with a place for everything and sorted values give the same stripes.
+        #[test]
+        fn sorting_says_what_turning_says(
+            rows in prop::collection::vec(
+                (0_i64..3, 0_u32..9, prop::collection::btree_map(0_u32..12, -3_i8..3, 1..12)), 1..40)
+        ) {
+            let rows: Vec<Told> = rows.into_iter().map(|(start, slot, values)| {
+                (start * 7, 60, slot, values.into_iter().map(|(ordinal, value)| (ordinal, value.into())).collect())
+            }).collect();
+            let layouts = Layouts::new(&Metrics::default());
+            let plan = Plan::new(&layout(&layouts, SERIES), &layouts);
+            let rows = head_rows(&rows);
+            let mut grids: BTreeMap<Run, Grid<'_>> = BTreeMap::new();
+            for row in &rows {
+                grids.entry(row.run).or_default().push(row.frame.row(row.offset).unwrap());
+            }
+            let mut grids: Vec<_> = grids.into_iter().collect();
+            let (mut turned, mut sorted) = (Content::new(), Content::new());
+            let told = |content: &mut Content, piece: Piece<'_>| {
+                add(content, &piece);
+                Ok::<(), ()>(())
+            };
+            plan.turn_grids(&mut grids, &mut Vec::new(), |piece| told(&mut turned, piece)).unwrap();
+            plan.sort_grids(&grids, &mut Vec::new(), &mut Vec::new(), |piece| told(&mut sorted, piece)).unwrap();
+            prop_assert_eq!(turned, sorted);
+        }
+    }
+
+    #[test]
+    fn series_that_each_have_a_run_of_their_own_take_no_memory_for_each_other() {
+        const MANY: usize = 2_000;
+        let layouts = Layouts::new(&Metrics::default());
+        let layout = layout(&layouts, MANY);
+        // The second value of each is at the other end of its run.
+        let row = |at: usize| (i64::try_from(at / 2).unwrap(), 1, u32::from(at % 2 == 1) * 500, at / 2);
+        let rows = (0..2 * MANY).map(row).map(|(start, frequency, slot, ordinal)| {
+            (start, frequency, slot, vec![(u32::try_from(ordinal).unwrap(), 1.5)])
+        });
+        let rows: Vec<Told> = rows.collect();
+        let mut transposer = Transposer::default();
+        let mut content = Content::new();
+        let each = |_, part: Part<'_>| {
+            if let Part::Stripe(piece) = part {
+                add(&mut content, &piece);
+            }
+            Ok::<(), ()>(())
+        };
+        transposer.stripes(&head_rows(&rows), &layout, &layouts, each).unwrap();
+        assert_eq!(content.len(), rows.len());
+        let taken = transposer.values.capacity() * size_of::<f64>() + transposer.cells.capacity() * size_of::<Cell>();
+        assert!(taken < 1 << 20, "{taken} bytes");
+    }
 
     proptest! {
         /// Turning rows eight at a time says what putting one value after the other says.
