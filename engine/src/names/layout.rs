@@ -123,6 +123,8 @@ pub struct Layouts {
     hasher: Hasher,
     empty: Arc<Layout>,
     shared: Mutex<Shared>,
+    /// Bytes in the log of a layout that hosts may share.
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -156,7 +158,14 @@ impl Layouts {
         for (_, metric) in configured.iter() {
             shared.metric(&metric.name);
         }
-        Self { empty: Arc::new(Layout::new(0, Vec::new(), 0, &hasher)), hasher, shared: Mutex::new(shared) }
+        let empty = Arc::new(Layout::new(0, Vec::new(), 0, &hasher));
+        Self { empty, hasher, shared: Mutex::new(shared), bytes_max: usize::MAX }
+    }
+
+    /// The same, where no host shares a layout of more bytes in the log than these: what one host may have is bounded,
+    /// and must not grow by what others have.
+    pub fn sharing_at_most(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     /// The layout of a host that has sent nothing.
@@ -194,19 +203,23 @@ impl Layouts {
         let most = (base.len() + wanted.len()) * SPARE.0 + SPARE.1;
         let fits = |layout: &Arc<Layout>| {
             layout.len() <= most
+                && layout.encoded_len <= self.bytes_max
                 && wanted.iter().all(|&name| layout.find(name).is_some())
                 && (base.is_empty() || layout.extends(base))
         };
-        if fits(base) {
+        if wanted.iter().all(|&name| base.find(name).is_some()) {
             return Arc::clone(base);
         }
         if let Some(found) = shared.recent.iter().rev().filter_map(Weak::upgrade).find(fits) {
             return found;
         }
+        let wanted_len: usize = wanted.iter().map(|&name| shared.len_in_log(name)).sum();
         if base.is_empty()
             && let Some(alike) = shared.recent.iter().rev().filter_map(Weak::upgrade).find(|layout| {
                 let known = wanted.iter().filter(|&&name| layout.find(name).is_some()).count();
-                layout.len() <= most && known * ALIKE.1 >= wanted.len() * ALIKE.0
+                layout.len() <= most
+                    && layout.encoded_len.saturating_add(wanted_len) <= self.bytes_max
+                    && known * ALIKE.1 >= wanted.len() * ALIKE.0
             })
         {
             // The host is of a known kind that happened not to send everything, or sends a little more.
@@ -257,6 +270,11 @@ impl Shared {
 
     fn string(&mut self, text: &str) -> Arc<str> {
         Arc::clone(self.strings.get_or_insert_with(text, |text| Arc::from(text)))
+    }
+
+    fn len_in_log(&self, KeyName { metric, component, subcomponent }: KeyName<'_>) -> usize {
+        let metric = self.metrics.get(metric.0 as usize).map_or("", |name| name);
+        frame::write::key_len(&frame::Key { metric, component, subcomponent })
     }
 
     fn key_for_log<'a>(&'a self, key: &'a Key) -> frame::Key<'a> {

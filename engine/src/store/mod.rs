@@ -155,6 +155,12 @@ impl Options {
             owner: format!("process {}", std::process::id()),
         }
     }
+
+    /// Bytes in the log of all the series that one host may have: their definition must fit into a segment, with room
+    /// for the rows that need it.
+    fn definition_max(&self) -> usize {
+        usize::try_from(self.segment_len / 8).unwrap_or(usize::MAX)
+    }
 }
 
 /// A store. All methods may be called from any thread.

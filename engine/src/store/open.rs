@@ -164,7 +164,7 @@ impl Store {
     pub fn open(disk: Arc<dyn Disk>, env: Arc<dyn Env>, options: Options) -> Result<(Self, OpenReport), OpenError> {
         let begun = env.monotonic();
         let base = Base::open(&*disk, &*env, &options, true)?;
-        let layouts = Arc::new(Layouts::new(&options.metrics));
+        let layouts = Arc::new(Layouts::new(&options.metrics).sharing_at_most(options.definition_max()));
         let hosts = Hosts::default();
         let mut replayer = Replayer::new(&layouts, &hosts, base.manifest.snapshot_lsn);
         let recovered = base.recover(&*disk, &*env, &mut replayer)?;

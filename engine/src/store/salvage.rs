@@ -45,7 +45,7 @@ pub fn salvage(
     confirmed: bool,
 ) -> Result<SalvageReport, OpenError> {
     let mut base = Base::open(&**disk, &**env, options, false)?;
-    let layouts = Arc::new(Layouts::new(&options.metrics));
+    let layouts = Arc::new(Layouts::new(&options.metrics).sharing_at_most(options.definition_max()));
     let hosts = Hosts::default();
     let mut replayer = Replayer::lenient(&layouts, &hosts, base.manifest.snapshot_lsn);
     let recovered = base.recover(&**disk, &**env, &mut replayer)?;

@@ -276,3 +276,33 @@ fn a_query_that_reads_more_than_it_may_is_an_error_and_not_memory() {
         ask(1)
     );
 }
+
+#[test]
+fn hosts_that_are_alike_in_part_never_share_more_than_a_segment_can_define() {
+    let disk = SimDisk::new(8);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    let (short, long) = (300, 100);
+    let lines = |host: usize, value: i64| -> String {
+        let line = |stype: String| {
+            format!(
+                "load,cluster=c,hostname=h{host},type=core,type-id=1,stype=s,stype-id={stype} value={value} {NOON}\n"
+            )
+        };
+        let known = (0..short).map(|at| line(format!("{at}")));
+        let own = (0..long).map(|at| line(format!("{host}-{at}-{}", "x".repeat(200))));
+        known.chain(own).collect()
+    };
+    for host in 0..30 {
+        let written = store.write(lines(host, 7).as_bytes(), "", true).unwrap();
+        assert_eq!((written.accepted, written.refused), (short + long, 0), "host {host}: {:?}", written.reasons);
+        while store.commit_step() == Progress::Done {}
+        assert_eq!(store.ready(), Ok(()), "host {host}");
+    }
+    drop(store);
+    let store = open(&disk, &clock);
+    for host in 0..30 {
+        let tree = store.debug(&["c".to_owned(), format!("h{host}"), "core1".to_owned()]).unwrap();
+        assert_eq!(tree.children.len() as u64, short + long);
+    }
+}

@@ -238,9 +238,7 @@ impl Store {
             .map(|(metric, component, subcomponent)| KeyName { metric: *metric, component, subcomponent })
             .collect();
         let limits = &options.limits;
-        // A definition must fit into a segment, with room for the rows that need it.
-        let mut bytes_left =
-            usize::try_from(options.segment_len / 8).unwrap_or(usize::MAX).saturating_sub(state.layout.encoded_len());
+        let mut bytes_left = options.definition_max().saturating_sub(state.layout.encoded_len());
         // What the host has counts, not the layout, which it may share with a host that has more.
         let series = self.series.load(Ordering::Relaxed);
         let of_host = limits.series_per_host.saturating_sub(state.runs.series_count());
