@@ -48,10 +48,14 @@ impl Layers {
 
     /// Neighbours among some snapshots that may become one file: those of one partition, and no free between them. What
     /// is older than a free says which runs it took, in other partitions too: it must not be mixed with what is younger.
+    /// What an import brought stays by itself, for no sender goes on with its runs.
     pub(super) fn joinable<'a>(&'a self, snapshots: &'a [Loaded]) -> impl Iterator<Item = &'a [Loaded]> {
         snapshots.chunk_by(|a, b| {
             let (older, younger) = (a.live.lsn_hi, b.live.lsn_hi);
-            let splits = |free: &Free| older <= free.lsn && free.lsn < younger;
+            let splits = |free: &Free| {
+                let is_between = older <= free.lsn && free.lsn < younger;
+                is_between || free.is_import() && free.lsn == younger
+            };
             a.live.partition == b.live.partition && !self.frees.iter().any(splits)
         })
     }

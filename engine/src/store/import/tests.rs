@@ -203,9 +203,13 @@ fn open(disk: &SimDisk) -> Store {
 }
 
 fn try_open(disk: &SimDisk) -> Result<Store, crate::error::OpenError> {
+    open_with(disk, 10 * DAY)
+}
+
+fn open_with(disk: &SimDisk, late_window: i64) -> Result<Store, crate::error::OpenError> {
     let metric = Metric { name: "load".into(), frequency: 60, aggregation: Aggregation::None };
     let mut options = Options::new("/data", Metrics::new(vec![metric]).unwrap());
-    options.late_window = 10 * DAY;
+    options.late_window = late_window;
     options.segment_len = crate::wal::SEGMENT_LEN_MIN;
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Ok(Store::open(disk, Arc::new(Clock), options)?.0)
@@ -334,6 +338,41 @@ fn a_sender_behind_an_import_has_its_own_phase_also_after_a_restart() {
     write(&store, &format!("load,cluster=c,hostname=n1 value=-5 {}\n", NOON + 13 + 60 * 7 + 20));
     let all = values(&store, "n1");
     assert_eq!((all.len(), all[7]), (1040, -5.0));
+}
+
+#[test]
+fn a_sender_behind_an_import_has_its_own_phase_also_after_merges() {
+    let disk = SimDisk::new(6);
+    let store = open(&disk);
+    write(&store, &format!("load,cluster=c,hostname=n1 value=-1 {}\n", NOON - 3600));
+    write(&store, &format!("load,cluster=c,hostname=n2 value=-1 {}\n", NOON + 16 * 3600));
+    store.close().unwrap();
+    drop(store);
+    let values = numbers(0, 10);
+    let series = ImportSeries { arrays: vec![array(NOON + 13, 60, &values)], samples: Vec::new() };
+    let host = ImportHost::from([("load", BTreeMap::from([(("", ""), series)]))]);
+    let store = open(&disk);
+    let mut import = store.begin_import().unwrap();
+    import.host("c", "n1", &host).unwrap();
+    assert!(!import.next_pass().unwrap());
+    assert_eq!(import.finish().unwrap().samples, 10);
+    store.close().unwrap();
+    drop(store);
+
+    // The day is over.
+    let store = open_with(&disk, 3600).unwrap();
+    while store.compact_step(false).unwrap() == Progress::Done {}
+    store.close().unwrap();
+    drop(store);
+
+    let store = open(&disk);
+    let edge = NOON + 13 + 600 + 300 + 30;
+    for minute in 0..20 {
+        write(&store, &format!("load,cluster=c,hostname=n1 value={minute} {}\n", edge + 60 * minute + minute % 2 - 1));
+    }
+    let tree = store.debug(&["c".to_owned(), "n1".to_owned()]).unwrap();
+    let run = tree.metrics["load"].last().copied().unwrap();
+    assert_eq!((run.start, run.len), (edge - 1 - 30, 20));
 }
 
 #[test]
