@@ -4,11 +4,11 @@
 //! in the log, and the next try takes them again. The order is always the same: files finished and synced, manifest
 //! replaced, readers moved over, and only then is anything removed.
 
-use super::Store;
 use super::layers::{Layers, Loaded, PARTITION};
 use super::transpose::{Part, Transposer};
+use super::{Store, Unavailable};
 use crate::canary::{self, Canary};
-use crate::format::manifest::{LiveSnapshot, Manifest};
+use crate::format::manifest::{Free, LiveSnapshot, Manifest};
 use crate::head::Host;
 use crate::model::Lsn;
 use crate::snapshot::{Expected, Finished, Hide, Identity, Merge, Snapshot, SnapshotError, WriteError, Writer};
@@ -81,6 +81,15 @@ impl JobError {
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     job: Option<Job>,
+    strays: Strays,
+}
+
+/// Finished files that no job has a use for.
+#[derive(Debug, Default)]
+struct Strays {
+    paths: Vec<PathBuf>,
+    /// Whether the manifest on the device may name them: its replacement was begun and failed.
+    may_be_named: bool,
 }
 
 #[derive(Debug)]
@@ -119,17 +128,39 @@ impl Store {
     /// log's length, and begins no merge.
     pub fn compact_step(&self, now_or_never: bool) -> Result<Progress, JobError> {
         let mut compaction = self.compaction.lock();
-        let step = match compaction.job.take() {
-            None => self.begin_job(now_or_never),
-            Some(Job::Snapshot(job)) => self.snapshot_step(job),
+        let Compaction { job, strays } = &mut *compaction;
+        let step = match job.take() {
+            None => self.remove_strays(strays).and_then(|()| self.begin_job(now_or_never)),
+            Some(Job::Snapshot(job)) => self.snapshot_step(job, strays),
             Some(Job::Merge(_)) if now_or_never => Ok((Progress::Done, None)),
-            Some(Job::Merge(job)) => self.merge_step(job),
+            Some(Job::Merge(job)) => self.merge_step(job, strays),
         };
         let (progress, job) = step.inspect_err(|_| {
             self.counters.job_failures.fetch_add(1, Ordering::Relaxed);
         })?;
         compaction.job = job;
         Ok(progress)
+    }
+
+    /// Removes what a job that failed has left: on a disk that is full each try would leave more.
+    fn remove_strays(&self, strays: &mut Strays) -> Result<(), JobError> {
+        if strays.paths.is_empty() {
+            return Ok(());
+        }
+        if strays.may_be_named {
+            self.change_layers(|_, _| true)?;
+            strays.may_be_named = false;
+        }
+        for path in &strays.paths {
+            match self.disk.unlink(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(JobError::io("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        strays.paths.clear();
+        self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
     }
 
     fn begin_job(&self, now_or_never: bool) -> Result<(Progress, Option<Job>), JobError> {
@@ -155,16 +186,14 @@ impl Store {
             segments.iter().filter(|segment| segment.last_lsn > snapshot_lsn).map(|segment| segment.end).sum()
         };
         let bound = self.options().log_bound.max(4 * pulse.definition_bytes as u64);
-        now_or_never || log_bytes > bound || self.memory_is_short()
+        // On a full disk it is a snapshot that lets go of the log.
+        let is_full = matches!(pulse.refuses, Some(Unavailable::Full(_)));
+        now_or_never || log_bytes > bound || self.memory_is_short() || is_full
     }
 
     fn begin_snapshot(&self) -> Option<SnapshotJob> {
         let after = self.manifest.lock().snapshot_lsn;
-        let mut last = self.log.rotate();
-        // A file never spans a free: what is older than the free and what is younger stay apart.
-        if let Some(free) = self.layers().frees.iter().find(|free| free.lsn > after && free.lsn < last) {
-            last = free.lsn;
-        }
+        let last = self.log.rotate();
         if last <= after {
             return None;
         }
@@ -173,12 +202,25 @@ impl Store {
         Some(SnapshotJob { after, last, hosts, next: 0, writers: BTreeMap::new(), transposer: Transposer::default() })
     }
 
-    fn snapshot_step(&self, mut job: Box<SnapshotJob>) -> Result<(Progress, Option<Job>), JobError> {
-        if self.log.durable() < job.last && !canary::is(Canary::SnapshotBeforeDurable) {
-            if matches!(self.log.pulse().refuses, Some(super::Unavailable::Failed(_))) {
-                return Err(JobError::LogFailed);
+    fn snapshot_step(
+        &self,
+        mut job: Box<SnapshotJob>,
+        strays: &mut Strays,
+    ) -> Result<(Progress, Option<Job>), JobError> {
+        let durable = self.log.durable();
+        if durable < job.last && !canary::is(Canary::SnapshotBeforeDurable) {
+            match self.log.pulse().refuses {
+                Some(Unavailable::Failed(_)) => return Err(JobError::LogFailed),
+                // What waits for space waits for this.
+                Some(Unavailable::Full(_)) if durable > job.after => job.last = durable,
+                _ => return Ok((Progress::Blocked, Some(Job::Snapshot(job)))),
             }
-            return Ok((Progress::Blocked, Some(Job::Snapshot(job))));
+        }
+        if job.next == 0 {
+            // A file never spans a free: what is older than the free and what is younger stay apart. All of them that are
+            // not younger than the file are known only now that they are durable.
+            let is_inside = |free: &&Free| free.lsn > job.after && free.lsn < job.last;
+            job.last = self.layers().frees.iter().find(is_inside).map_or(job.last, |free| free.lsn);
         }
         while let Some(host) = job.hosts.get(job.next).map(Arc::clone) {
             job.next += 1;
@@ -190,7 +232,7 @@ impl Store {
                 return Ok((Progress::Done, Some(Job::Snapshot(job))));
             }
         }
-        self.finish_snapshot(*job)?;
+        self.finish_snapshot(*job, strays)?;
         Ok((Progress::Done, None))
     }
 
@@ -229,10 +271,11 @@ impl Store {
         Ok(true)
     }
 
-    fn finish_snapshot(&self, job: SnapshotJob) -> Result<(), JobError> {
+    fn finish_snapshot(&self, job: SnapshotJob, strays: &mut Strays) -> Result<(), JobError> {
         let store = self.manifest.lock().store;
         let mut fresh = Vec::new();
         for (partition, (path, writer)) in job.writers {
+            strays.paths.push(path.clone());
             let finished = writer.finish().map_err(|source| JobError::Write { path: path.clone(), source })?;
             self.counters.snapshots.file(finished.file_len);
             let identity = Identity { store, partition, lsn_lo: Lsn(job.after.0 + 1), lsn_hi: job.last };
@@ -242,12 +285,14 @@ impl Store {
         if canary::is(Canary::UnlinkBeforeManifest) {
             self.forget_segments(&unneeded.0)?;
         }
+        strays.may_be_named = true;
         self.change_layers(|layers, manifest| {
             layers.snapshots.extend(fresh);
             manifest.snapshot_lsn = if canary::is(Canary::SnapshotClaimsMore) { self.log.durable() } else { job.last };
             manifest.log_floor = unneeded.1;
             true
         })?;
+        *strays = Strays::default();
         for host in &job.hosts {
             host.state.lock().drop_up_to(job.last);
         }
@@ -381,16 +426,18 @@ impl Store {
         Ok(Some(MergeJob { inputs: inputs.to_vec(), identity, path, edition, merge: Merge::new(files, writer, hide) }))
     }
 
-    fn merge_step(&self, mut job: Box<MergeJob>) -> Result<(Progress, Option<Job>), JobError> {
+    fn merge_step(&self, mut job: Box<MergeJob>, strays: &mut Strays) -> Result<(Progress, Option<Job>), JobError> {
         let path = &job.path;
         if job.merge.step().map_err(|source| JobError::Write { path: path.clone(), source })? {
             self.counters.merges.host();
             return Ok((Progress::Done, Some(Job::Merge(job))));
         }
         let MergeJob { inputs, identity, edition, path, merge } = *job;
+        strays.paths.push(path.clone());
         let finished = merge.finish().map_err(|source| JobError::Write { path: path.clone(), source })?;
         self.counters.merges.file(finished.file_len);
         let merged = self.load(identity, edition, path, &finished)?;
+        strays.may_be_named = true;
         let is_input = |loaded: &Loaded| inputs.iter().any(|input| input.live == loaded.live);
         let is_done = self.change_layers(|layers, _| {
             let have = layers.snapshots.iter().filter(|loaded| is_input(loaded)).count();
@@ -398,11 +445,13 @@ impl Store {
             layers.snapshots.push(merged);
             have == inputs.len()
         })?;
+        strays.may_be_named = false;
         if !is_done {
-            // Retention took an input meanwhile; the result is not wanted and is removed at the next open.
+            // Retention took an input meanwhile: the result is not wanted.
             return Ok((Progress::Done, None));
         }
-        self.remove_snapshots(&inputs)?;
+        strays.paths = inputs.into_iter().map(|input| input.path).collect();
+        self.remove_strays(strays)?;
         Ok((Progress::Done, None))
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Options, Progress, Store, Unavailable};
 use crate::disk::Disk;
-use crate::disk::sim::SimDisk;
+use crate::disk::sim::{Fault, SimDisk, Target};
 use crate::env::Env;
 use crate::model::{Aggregation, Metric, Metrics, Query, Request, SeriesError};
 use std::sync::Arc;
@@ -275,6 +275,87 @@ fn a_query_that_reads_more_than_it_may_is_an_error_and_not_memory() {
         "{:?}",
         ask(1)
     );
+}
+
+#[test]
+fn what_was_freed_while_a_snapshot_began_stays_gone() {
+    let disk = SimDisk::new(5);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    write(&store, "n1", 0);
+    clock.0.store(NOON + DAY, Ordering::Relaxed);
+    // Neither the free nor the row behind it is on the device when the snapshot begins.
+    let (runs, _) = store.free(&[vec!["c".to_owned(), "n1".to_owned()]], NOON + DAY).unwrap();
+    assert_eq!(runs, 1);
+    let body = format!("load,cluster=c,hostname=n1 value=1 {}\n", NOON + DAY);
+    assert_eq!(store.write(body.as_bytes(), "", true).unwrap().accepted, 1);
+    assert_eq!(store.compact_step(true).unwrap(), Progress::Done);
+    while store.commit_step() == Progress::Done {}
+    snapshot(&store);
+    assert_eq!(values(&store, "n1"), [1.0]);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(values(&open(&disk, &clock), "n1"), [1.0]);
+}
+
+/// The snapshot files that are there.
+fn snapshot_files(disk: &SimDisk) -> usize {
+    disk.files().keys().filter(|path| path.extension().is_some_and(|extension| extension == "snap")).count()
+}
+
+#[test]
+fn a_snapshot_that_fails_leaves_no_file_behind() {
+    for target in [Target::Write, Target::Sync, Target::Name] {
+        for nth in 1..24 {
+            let disk = SimDisk::new(6);
+            let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+            let store = open(&disk, &clock);
+            for day in 0..2 {
+                clock.0.store(NOON + day * DAY, Ordering::Relaxed);
+                write(&store, "n1", day);
+            }
+            disk.fail(Fault { target, nth, errno: libc::ENOSPC, is_sticky: true });
+            while store.compact_step(true).is_ok_and(|progress| progress == Progress::Done) {}
+            disk.heal();
+            // As a server does whose disk is full no more, or that has come to merges meanwhile.
+            while store.compact_step(false).unwrap() == Progress::Done {}
+            assert_eq!(snapshot_files(&disk), store.stats().snapshots, "{target:?} {nth}");
+            snapshot(&store);
+            assert_eq!(snapshot_files(&disk), 2, "{target:?} {nth}");
+            assert_eq!(values(&store, "n1"), [0.0, 1.0], "{target:?} {nth}");
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_snapshot_lets_go_of_the_log_by_itself() {
+    let disk = SimDisk::new(7);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    let prepared = crate::wal::SEGMENT_LEN_MIN;
+    // Room for one more segment, and then for a snapshot alone.
+    disk.set_capacity(Some(disk.used() + prepared + prepared / 2));
+    let mut written = 0_u32;
+    loop {
+        let lines: String = (0..100)
+            .map(|core| {
+                format!(
+                    "load,cluster=c,hostname=h{},type=core,type-id={core} value=1 {}\n",
+                    written % 5,
+                    NOON + i64::from(written)
+                )
+            })
+            .collect();
+        if store.write(lines.as_bytes(), "", true).is_err() || store.commit_step() == Progress::Blocked {
+            break;
+        }
+        written += 1;
+        assert!(written < 100_000, "the disk is never full");
+    }
+    while store.compact_step(false).unwrap() == Progress::Done {}
+    while store.commit_step() == Progress::Done {}
+    assert_eq!(store.ready(), Ok(()));
+    assert_eq!(store.pulse().durable, store.pulse().last);
 }
 
 #[test]
