@@ -67,9 +67,9 @@ impl Written {
 /// Finds the place of a sample in a series.
 ///
 /// `newest_first` gives the series' runs by falling start; `frequency` is what is configured now. The rule: the newest
-/// run whose span covers the time; behind the newest run a new one with its own phase (or the old phase, where it
-/// follows within an interval: a steady sender keeps its grid); before a run a new one with that run's phase. Where
-/// the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
+/// run whose span covers the time; behind the newest run a new one with its own phase, which may take up to half of the
+/// last slot of the old one: a sender that has come near the edges of its slots, where jitter puts two samples into
+/// one, is in the middle of them again; before a run a new one with that run's phase. Where the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
 /// to it. The runs are all that has slots behind `known_from`: a run before all of them does not begin earlier, and a
 /// closed one that ended by then is not gone on with.
 ///
@@ -114,13 +114,13 @@ pub fn place(
 /// The place of a sample behind all that `newest` can take.
 fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
     let own = Run::opened_by(time, frequency);
-    let step = i64::from(frequency);
-    let run = if newest.run.frequency == frequency && !newest.is_closed {
-        let end = newest.run.span_end();
-        if own.start < end.saturating_add(step) { Run { start: end, frequency } } else { own }
+    let end = if newest.run.frequency == frequency && !newest.is_closed {
+        // The instant that the last slot stands for is left to it.
+        newest.run.span_end().saturating_sub(i64::from((frequency - 1) / 2))
     } else {
-        Run { start: own.start.max(newest.end()), frequency }
+        newest.end()
     };
+    let run = Run { start: own.start.max(end), frequency };
     (run, run.slot_of(time).unwrap_or(0))
 }
 
@@ -167,15 +167,35 @@ mod tests {
     }
 
     #[test]
-    fn a_full_run_is_followed_in_phase_and_a_gap_opens_its_own() {
+    fn a_full_run_is_followed_by_one_with_the_phase_of_its_first_sample() {
         let run = written(970, 60, 511);
         let end = 970 + 512 * 60;
-        assert_eq!(place([run].into_iter(), i64::MIN, end + 30, 60), Some((Run { start: end, frequency: 60 }, 0)));
-        assert_eq!(place([run].into_iter(), i64::MIN, end + 1, 60), Some((Run { start: end, frequency: 60 }, 0)));
-        assert_eq!(
-            place([run].into_iter(), i64::MIN, end + 100_017, 60),
-            Some((Run { start: end + 99_987, frequency: 60 }, 0))
-        );
+        for (behind, start) in [(30, 0), (1, -29), (0, -29), (59, 29), (100_017, 99_987)] {
+            let opened = Run { start: end + start, frequency: 60 };
+            assert_eq!(place([run].into_iter(), i64::MIN, end + behind, 60), Some((opened, 0)), "{behind}");
+            assert!(opened.start > run.run.nominal(511));
+        }
+    }
+
+    #[test]
+    fn a_sender_whose_phase_has_changed_is_in_the_middle_of_its_slots_when_the_run_is_full() {
+        for (frequency, offset) in (0..60).map(|offset| (60, offset)).chain((0..10).map(|offset| (10, offset))) {
+            let mut runs = vec![written(0, frequency, 0)];
+            let mut last = None;
+            let mut shared = 0;
+            for at in 0..2000_i64 {
+                // It jitters by a second, in no order.
+                let time = 600 + offset + at * i64::from(frequency) + (at * at / 3) % 2;
+                let place = place(runs.iter().rev().copied(), i64::MIN, time, frequency).unwrap();
+                let (run, slot) = place;
+                if runs.iter().all(|known| known.run != run) {
+                    runs.push(written(run.start, frequency, slot));
+                }
+                shared += usize::from(last.replace(place) == Some(place) && run.start > 0);
+            }
+            assert_eq!(shared, 0, "every {frequency} s at {offset}");
+            assert!(runs.len() > 3);
+        }
     }
 
     #[test]
