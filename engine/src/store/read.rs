@@ -160,9 +160,9 @@ impl Store {
         self.log.admit()?;
         let (mut runs, mut lsn) = (0, self.log.durable());
         for selector in selectors.iter().filter(|selector| selector.len() <= 4) {
-            let ended = self.ended_before(selector, to);
+            let (ended, is_all) = self.ended_before(selector, to);
             // What names nothing frees nothing, and leaves nothing behind.
-            if ended > 0 {
+            if ended > 0 || !is_all {
                 runs += ended;
                 lsn = self.log.append_free(selector, to)?;
             }
@@ -170,20 +170,25 @@ impl Store {
         Ok((runs, lsn))
     }
 
-    /// How many runs that a selector names ended before a time. Damaged files count nothing.
-    fn ended_before(&self, selector: &[String], to: i64) -> u64 {
-        let mut ended = 0;
+    /// How many runs that a selector names ended before a time, and whether these are all: those that cannot be read are
+    /// not among them.
+    fn ended_before(&self, selector: &[String], to: i64) -> (u64, bool) {
+        let (mut ended, mut is_all) = (0, true);
         for (cluster, host) in self.host_names(selector) {
-            for metric in self.metrics_of_host(&cluster, &host).unwrap_or_default() {
+            let metrics = self.metrics_of_host(&cluster, &host);
+            is_all &= metrics.is_ok();
+            for metric in metrics.unwrap_or_default() {
                 let captured = self.capture(&cluster, &host, metric, &ALWAYS);
-                for series in captured.gather(&ALWAYS).unwrap_or_default() {
+                let gathered = captured.gather(&ALWAYS);
+                is_all &= gathered.is_ok();
+                for series in gathered.unwrap_or_default() {
                     if selects_series(selector, &series.component, &series.subcomponent) {
                         ended += series.runs().iter().filter(|(run, slots)| run.nominal(**slots) < to).count() as u64;
                     }
                 }
             }
         }
-        ended
+        (ended, is_all)
     }
 
     /// What is stored below a selector of up to four names; `None` where there is nothing of that name.
