@@ -185,10 +185,9 @@ impl Store {
             let segments = self.segments.lock();
             segments.iter().filter(|segment| segment.last_lsn > snapshot_lsn).map(|segment| segment.end).sum()
         };
-        let bound = self.options().log_bound.max(4 * pulse.definition_bytes as u64);
         // On a full disk it is a snapshot that lets go of the log.
         let is_full = matches!(pulse.refuses, Some(Unavailable::Full(_)));
-        now_or_never || log_bytes > bound || self.memory_is_short() || is_full
+        now_or_never || log_bytes > self.log_bound() || self.memory_is_short() || is_full
     }
 
     fn begin_snapshot(&self) -> Option<SnapshotJob> {

@@ -4,6 +4,7 @@ use super::JobError;
 use super::layers::Layers;
 use super::{SegmentInfo, Store};
 use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::frame::write::host_len;
 use crate::format::manifest::Free;
 use crate::head::{HeadRow, RowsFrame};
 use crate::slot::Run;
@@ -60,16 +61,24 @@ impl Store {
         self.counters.rows.fetch_add(frame.links.len() as u64, Ordering::Relaxed);
     }
 
-    /// Measures the memory of names and run tables; [`Store::write`] holds the sum with the rows against the cap.
+    /// Measures the memory of names and run tables, whose sum with the rows [`Store::write`] holds against the cap, and
+    /// the length of all definitions in the log.
     pub fn measure_step(&self) {
         let hosts = self.hosts.all();
-        let (mut bytes, mut layouts) = (hosts.len() as u64 * HOST_BYTES, BTreeMap::new());
+        let (mut bytes, mut definitions) = (hosts.len() as u64 * HOST_BYTES, 0);
+        let mut layouts = BTreeMap::new();
         for host in &hosts {
             let state = host.state.lock();
             bytes += state.heap_bytes() as u64;
-            layouts.insert(state.layout.id(), state.layout.heap_bytes());
+            definitions += host_len(&host.cluster, &host.name) as u64;
+            layouts.insert(state.layout.id(), (state.layout.heap_bytes(), state.layout.encoded_len()));
         }
-        bytes += (layouts.into_values().sum::<usize>() + self.templates.heap_bytes()) as u64;
+        bytes += self.templates.heap_bytes() as u64;
+        for (heap_bytes, encoded_len) in layouts.into_values() {
+            bytes += heap_bytes as u64;
+            definitions += encoded_len as u64;
+        }
+        self.definition_bytes.store(definitions, Ordering::Relaxed);
         self.names_bytes.store(bytes, Ordering::Relaxed);
     }
 

@@ -67,6 +67,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 const ROWS_BOUNDS: u64 = 4;
 const ROWS_SLACK: u64 = 64 << 20;
 
+/// How often the definitions of all that lives fit into the bound of the log, at least.
+const DEFINITIONS: u64 = 4;
+
 /// What a store is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -191,6 +194,8 @@ pub struct Store {
     head_bytes: Arc<AtomicU64>,
     /// Bytes of names and run tables, as measured last.
     names_bytes: AtomicU64,
+    /// Bytes in the log of the definitions of all that lives, as it was last measured.
+    definition_bytes: AtomicU64,
     pool: Mutex<Vec<write::Batch>>,
     counters: Counters,
     _lock: Box<dyn Lock>,
@@ -267,19 +272,22 @@ impl Store {
         let used = self.memory_bytes();
         match options.memory_cap {
             Some(cap) if used > cap => Err(Unavailable::Memory { used, cap }),
-            _ => self.check_rows(options.log_bound),
+            _ => self.check_rows(),
         }
     }
 
     /// Whether snapshots keep up: rows are as many as a few logs of the bound have, or those who write have to wait.
-    fn check_rows(&self, log_bound: u64) -> Result<(), Unavailable> {
+    fn check_rows(&self) -> Result<(), Unavailable> {
         let used = self.head_bytes.load(Ordering::Relaxed);
-        let cap = |bound: u64| ROWS_SLACK.saturating_add(bound.saturating_mul(ROWS_BOUNDS));
-        if used <= cap(log_bound) {
-            return Ok(());
-        }
-        let cap = cap(log_bound.max(4 * self.log.pulse().definition_bytes as u64));
+        let cap = ROWS_SLACK.saturating_add(self.log_bound().saturating_mul(ROWS_BOUNDS));
         if used > cap { Err(Unavailable::Memory { used, cap }) } else { Ok(()) }
+    }
+
+    /// Bytes of the log at which its rows go into snapshots: what is set, but enough for a few times the names of all
+    /// that live, for these are written again into each segment.
+    fn log_bound(&self) -> u64 {
+        let definitions = self.definition_bytes.load(Ordering::Relaxed);
+        self.options().log_bound.max(definitions.saturating_mul(DEFINITIONS))
     }
 
     /// Bytes of rows and names in memory.

@@ -225,6 +225,7 @@ impl Store {
             counters: Counters::default(),
             head_bytes,
             names_bytes: AtomicU64::new(0),
+            definition_bytes: AtomicU64::new(0),
             options: RwLock::new(Arc::new(options)),
             env,
             _lock: lock,

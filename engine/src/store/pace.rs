@@ -54,7 +54,7 @@ impl Store {
             Some(cap) => self.head_bytes.load(Ordering::Relaxed).saturating_mul(100) / (cap / 2).max(1),
             None => 0,
         };
-        by_memory.max(bytes.saturating_mul(100) / options.log_bound.max(1))
+        by_memory.max(bytes.saturating_mul(100) / self.log_bound().max(1))
     }
 }
 

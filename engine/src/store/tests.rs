@@ -36,6 +36,10 @@ fn open(disk: &SimDisk, clock: &Arc<Clock>) -> Store {
 }
 
 fn open_with(disk: &SimDisk, clock: &Arc<Clock>, change: impl FnOnce(&mut Options)) -> Store {
+    try_open_with(disk, clock, change).unwrap()
+}
+
+fn try_open_with(disk: &SimDisk, clock: &Arc<Clock>, change: impl FnOnce(&mut Options)) -> Option<Store> {
     let metric = Metric { name: "load".into(), frequency: 60, aggregation: Aggregation::None };
     let mut options = Options::new("/data", Metrics::new(vec![metric]).unwrap());
     options.retention = Some(2 * DAY);
@@ -43,7 +47,7 @@ fn open_with(disk: &SimDisk, clock: &Arc<Clock>, change: impl FnOnce(&mut Option
     change(&mut options);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let env: Arc<dyn Env> = Arc::clone(clock) as Arc<dyn Env>;
-    Store::open(disk, env, options).unwrap().0
+    Some(Store::open(disk, env, options).ok()?.0)
 }
 
 /// Writes the number of the day at its noon.
@@ -386,4 +390,58 @@ fn hosts_that_are_alike_in_part_never_share_more_than_a_segment_can_define() {
         let tree = store.debug(&["c".to_owned(), format!("h{host}"), "core1".to_owned()]).unwrap();
         assert_eq!(tree.children.len() as u64, short + long);
     }
+}
+
+#[test]
+fn the_log_may_have_a_few_times_the_names_that_live() {
+    let disk = SimDisk::new(9);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open_with(&disk, &clock, |options| options.log_bound = 1 << 20);
+    // No two hosts are alike: each segment says all of their names again.
+    for host in 0..60 {
+        let line = |at| {
+            format!(
+                "load,cluster=c,hostname=h{host},type=core,type-id=1,stype=s,stype-id={host}-{at}-{at:0>150} value=1 {NOON}\n"
+            )
+        };
+        let lines: String = (0..200).map(line).collect();
+        assert_eq!(store.write(lines.as_bytes(), "", true).unwrap().accepted, 200);
+        while store.commit_step() == Progress::Done {}
+    }
+    assert!(store.stats().log_bytes > 2 << 20);
+    store.measure_step();
+    assert_eq!(store.compact_step(false).unwrap(), Progress::Idle);
+}
+
+#[test]
+fn what_cannot_be_read_is_freed_all_the_same() {
+    let disk = SimDisk::new(10);
+    let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+    let store = open(&disk, &clock);
+    write(&store, "n1", 0);
+    store.close().unwrap();
+    drop(store);
+    let snapshot = disk.files().into_iter().find(|(path, _)| path.extension().is_some_and(|name| name == "snap"));
+    let (path, bytes) = snapshot.unwrap();
+    let flip = |disk: &SimDisk, at: usize| disk.corrupt(&path, |bytes| bytes[at] ^= 1).unwrap();
+    let is_damaged = |store: &Store| {
+        let query = Query { metric: "load".to_owned(), host: "n1".to_owned(), ..Query::default() };
+        let request = Request { cluster: "c".to_owned(), from: 0, to: i64::MAX, ..Request::default() };
+        matches!(store.evaluate(&request, &query)[..], [Err(SeriesError::Damaged(_))])
+    };
+    // A byte that is looked at when the host is asked for, and not before.
+    let (disk, at, store) = (crate::disk::BLOCK..bytes.len())
+        .find_map(|at| {
+            let disk = disk.fork(11);
+            flip(&disk, at);
+            let store = try_open_with(&disk, &clock, |_| ())?;
+            is_damaged(&store).then_some((disk, at, store))
+        })
+        .unwrap();
+    let (runs, lsn) = store.free(&[vec!["c".to_owned(), "n1".to_owned()]], NOON + DAY).unwrap();
+    assert_eq!((runs, lsn > store.pulse().durable), (0, true));
+    while store.commit_step() == Progress::Done {}
+    drop(store);
+    flip(&disk, at);
+    assert_eq!(values(&open(&disk, &clock), "n1"), [0.0; 0]);
 }

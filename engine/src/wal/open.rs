@@ -103,9 +103,6 @@ struct Open {
     local: LocalIds,
     closed: VecDeque<PendingFrame>,
     pending_bytes: usize,
-    /// Bytes of definitions in the segment under construction, and in the one before it.
-    definition_bytes: usize,
-    definition_bytes_before: usize,
     waiters: VecDeque<(Lsn, Waiter)>,
     failed: Option<Unavailable>,
     full: Option<Unavailable>,
@@ -129,8 +126,6 @@ pub struct Pulse {
     pub last: Lsn,
     /// Bytes that wait for the device.
     pub pending_bytes: usize,
-    /// Bytes of the definitions that a segment begins with.
-    pub definition_bytes: usize,
     /// Why writes are refused at present.
     pub refuses: Option<Unavailable>,
 }
@@ -163,8 +158,6 @@ impl Log {
             local: LocalIds::default(),
             closed: VecDeque::new(),
             pending_bytes: 0,
-            definition_bytes: 0,
-            definition_bytes_before: 0,
             waiters: VecDeque::new(),
             failed: None,
             full: None,
@@ -299,7 +292,6 @@ impl Log {
             durable: self.durable(),
             last: Lsn(open.next_lsn.0 - 1),
             pending_bytes: open.pending_bytes,
-            definition_bytes: open.definition_bytes.max(open.definition_bytes_before),
             refuses: open.admit(self.options.pending_max).err(),
         }
     }
@@ -450,7 +442,6 @@ impl Open {
             if !canary::is(Canary::SegmentsShareDefinitions) {
                 self.local = LocalIds::default();
             }
-            self.definition_bytes_before = std::mem::take(&mut self.definition_bytes);
         }
     }
 
@@ -461,7 +452,6 @@ impl Open {
         let id = u32::try_from(self.local.hosts.len()).unwrap_or(u32::MAX) + 1;
         self.make_room(log, write::host_len(cluster, name));
         write::host(&mut self.frame, id, cluster, name);
-        self.definition_bytes += write::host_len(cluster, name);
         self.local.hosts.insert(host, id);
         id
     }
@@ -489,7 +479,6 @@ impl Open {
                 write::layout(&mut self.frame, id, parent, chunk);
             }
         });
-        self.definition_bytes += layout.encoded_len();
         self.local.layouts.insert(layout.id(), id);
         id
     }
