@@ -168,7 +168,7 @@ fn messages_arrive_with_the_cluster_of_their_subscription_and_bad_lines_are_coun
     await_value(&server, "beta", "h2", time, 2.5);
     await_value(&server, "beta", "h3", time, 3.5);
     let refused = "kymo_nats_lines_refused_total{kind=\"core\",subject=";
-    await_metric(&server, &format!("{refused}\"hpc-nats\",reason=\"no-host\"}}"), 1.0);
+    await_metric(&server, &format!("{refused}\"hpc-nats\",reason=\"syntax\"}}"), 1.0);
     await_metric(&server, &format!("{refused}\"other.>\",reason=\"no-cluster\"}}"), 1.0);
     assert_eq!(text(&server, "/ready"), "ready\n");
     server.stop();

@@ -94,6 +94,27 @@ fn every_refused_line_is_counted_by_its_reason_and_every_good_line_is_stored() {
     server.stop();
 }
 
+#[test]
+fn bad_fields_are_an_error_of_the_request_also_where_a_name_is_missing() {
+    let site = Site::new(&[]);
+    let server = site.serve();
+    let mut client = server.client();
+    let now = clock::unix_seconds();
+    for names in ["cluster=alpha", "hostname=h1", "cluster=alpha,hostname=.", "cluster=alpha,hostname=.."] {
+        // The predecessor takes all names but those that lead out of their directory.
+        let status = if names.ends_with("..") { 200 } else { 400 };
+        for (reason, field) in [("value", "value=abc"), ("value-kind", "value=\"x\""), ("field-key", "foo=1")] {
+            let answer = post(&mut client, &format!("cpu_load,{names} {field} {now}\n"));
+            let reason = if status == 200 { "host-name" } else { reason };
+            assert_eq!(answer.status, status, "{names} {field}");
+            assert_eq!(answer.header("Kymo-Lines-Refused"), Some(format!("1; {reason}=1")), "{names} {field}");
+            client = server.client();
+        }
+        assert_eq!(post(&mut client, &format!("cpu_load,{names} value=1 {now}\n")).status, 200, "{names}");
+    }
+    server.stop();
+}
+
 /// Makes good lines, each of the next host.
 struct Good {
     now: i64,

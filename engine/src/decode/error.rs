@@ -186,7 +186,8 @@ pub(super) enum Fault<'a> {
 }
 
 impl Fault<'_> {
-    fn reason(&self) -> Reason {
+    /// What the fault counts as.
+    pub(super) fn reason(&self) -> Reason {
         match self {
             Self::MeasurementStart { .. }
             | Self::NeitherTagNorField { .. }

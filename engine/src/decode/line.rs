@@ -42,7 +42,9 @@ pub(super) fn parse<'a>(
     let names = Names::read(&mut cursor, context.default_cluster, &mut scratch.names)
         .map_err(|at| at.refuse(metric_name, ""))?;
     let refuse = |at: At<'a>| at.refuse(metric_name, names.host);
-    names.check(context).map_err(|fault| refuse(cursor.fault(fault)))?;
+    if let Err(fault) = names.check(context) {
+        return Err(refuse(bad_names(cursor, rest, &names, fault)));
+    }
     let (value, value_pos) = fields(&mut cursor, rest).map_err(refuse)?;
     cursor.skip_spaces();
     let time =
@@ -51,6 +53,18 @@ pub(super) fn parse<'a>(
     let spelling = value_pos.and_then(|pos| spelling(line, &names, pos));
     let Names { cluster, host, component, subcomponent, .. } = names;
     Ok(Some((Point { line: 0, metric, cluster, host, component, subcomponent, time, value }, spelling)))
+}
+
+/// What is wrong with a line whose names are not taken. The predecessor takes most such names, and so answers with an
+/// error if the fields deserve one.
+#[cold]
+fn bad_names<'a>(mut cursor: Cursor<'a>, rest: &'a [u8], names: &Names<'a>, fault: Fault<'a>) -> At<'a> {
+    let of_names = cursor.fault(fault);
+    if names.leave_their_directory() {
+        return of_names;
+    }
+    let of_fields = fields(&mut cursor, rest).err();
+    of_fields.filter(|at| at.fault.reason().is_client_error()).unwrap_or(of_names)
 }
 
 /// What stands around the name of the host in a line whose value is at `value_pos`.

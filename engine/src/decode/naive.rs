@@ -176,14 +176,28 @@ fn verdict(
     }
     let (measurement, tags) = head(text, &mut at, |name| metrics.find(name.as_bytes()).is_some())?;
     let metric = metrics.find(measurement.as_bytes()).unwrap();
-    let (cluster, host, component, subcomponent) = names(&tags, context)?;
-    let value = fields(text, &mut at)?;
+    let names = names(&tags, context);
+    let value = match names {
+        Err(BadName { leaves_fields: true, reason }) => return Err(reason),
+        _ => fields(text, &mut at),
+    };
+    if let Err(reason @ (Reason::Syntax | Reason::Value | Reason::ValueKind | Reason::FieldKey)) = value {
+        return Err(reason);
+    }
+    let (cluster, host, component, subcomponent) = names.map_err(|bad| bad.reason)?;
+    let value = value?;
     let time = std::str::from_utf8(&text[at..]).map_err(|_| Reason::Timestamp)?.trim_matches(' ');
     let time = if time.is_empty() { None } else { Some(seconds(time).ok_or(Reason::Timestamp)?) };
     Ok(Some(Owned { line, metric, cluster, host, component, subcomponent, time, value: value.to_bits() }))
 }
 
-fn names(tags: &[(String, String)], context: &Context<'_>) -> Result<(String, String, String, String), Reason> {
+/// A name that is not taken, and whether the predecessor does not take it either and so leaves the fields alone.
+struct BadName {
+    reason: Reason,
+    leaves_fields: bool,
+}
+
+fn names(tags: &[(String, String)], context: &Context<'_>) -> Result<(String, String, String, String), BadName> {
     let values = |keys: &[&str]| -> Vec<String> {
         tags.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(|(_, value)| value.clone()).collect()
     };
@@ -208,12 +222,14 @@ fn names(tags: &[(String, String)], context: &Context<'_>) -> Result<(String, St
             || name.bytes().any(|byte| byte.is_ascii_control())
             || name.len() > context.limits.name_bytes
     };
+    let leaves_fields = [&cluster, &host].iter().any(|name| name.contains("..") || name.contains(['/', '\\']));
+    let bad = |reason| Err(BadName { reason, leaves_fields });
     match () {
-        () if cluster.is_empty() => Err(Reason::NoCluster),
-        () if host.is_empty() => Err(Reason::NoHost),
-        () if is_bad(&cluster) => Err(Reason::ClusterName),
-        () if is_bad(&host) => Err(Reason::HostName),
-        () if component.len().max(subcomponent.len()) > context.limits.component_bytes => Err(Reason::ComponentName),
+        () if cluster.is_empty() => bad(Reason::NoCluster),
+        () if host.is_empty() => bad(Reason::NoHost),
+        () if is_bad(&cluster) => bad(Reason::ClusterName),
+        () if is_bad(&host) => bad(Reason::HostName),
+        () if component.len().max(subcomponent.len()) > context.limits.component_bytes => bad(Reason::ComponentName),
         () => Ok((cluster, host, component, subcomponent)),
     }
 }

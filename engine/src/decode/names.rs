@@ -104,6 +104,16 @@ impl<'a> Names<'a> {
         }
         Ok(())
     }
+
+    /// Whether the predecessor refuses the names as well, which it does before it looks at the fields.
+    pub(super) fn leave_their_directory(&self) -> bool {
+        [self.cluster, self.host].into_iter().any(leaves_its_directory)
+    }
+}
+
+/// Whether a name would lead out of its directory.
+fn leaves_its_directory(name: &str) -> bool {
+    name.contains("..") || name.contains(['/', '\\'])
 }
 
 /// What is wrong with the name of a cluster or host. It must be good for a file name, as the predecessor needs it.

@@ -257,6 +257,43 @@ fn a_line_without_cluster_gets_the_default_whatever_stands_before_it() {
 }
 
 #[test]
+fn fields_are_judged_before_a_name_that_the_predecessor_takes() {
+    let faults =
+        [("abc", Reason::Value), ("t", Reason::ValueKind), ("\"x\"", Reason::ValueKind), ("1,foo=1", Reason::FieldKey)];
+    let long = "x".repeat(256);
+    for tags in
+        ["cluster=c", "host=h", "x=y", "cluster=.,host=h", "cluster=c,host=."].map(str::to_owned).into_iter().chain([
+            format!("cluster={long},host=h"),
+            format!("cluster=c,host={long}"),
+            format!("cluster=c,host=h,type={long}"),
+        ])
+    {
+        for (value, wanted) in faults {
+            assert_eq!(reason(format!("m,{tags} value={value} 60")), wanted, "{tags} {value}");
+        }
+        assert_eq!(reason(format!("m,{tags} value=")), Reason::Syntax, "{tags}");
+        // A fault that the predecessor does not know does not hide what is wrong with the name.
+        for rest in ["value=1 60", "value=0x1p-2 60", "value=1 17x"] {
+            assert!(!reason(format!("m,{tags} {rest}")).is_client_error(), "{tags} {rest}");
+        }
+    }
+    // The predecessor leaves a line with such a name before it looks at the fields.
+    for tags in [
+        "cluster=c,host=..",
+        "cluster=a/b,host=h",
+        "cluster=c,host=a\\b",
+        "host=../h",
+        "cluster=..",
+        "cluster=.,host=a/b",
+    ] {
+        for (value, _) in faults {
+            assert!(!reason(format!("m,{tags} value={value} 60")).is_client_error(), "{tags} {value}");
+        }
+    }
+    assert_eq!(see("m,cluster=c foo=1").refused[0].text, "host : unknown field: 'foo'");
+}
+
+#[test]
 fn escapes_are_taken_out_and_other_backslashes_stay() {
     assert_eq!(point("m,cluster=a\\ b\\,c\\=d,host=h value=1").cluster, "a b,c=d");
     assert_eq!(point("a\\ b\\,c,cluster=c,host=h value=1").metric, metrics().find(b"a b,c").unwrap());
@@ -452,10 +489,12 @@ fn line() -> impl Strategy<Value = String> {
         1 => " [0-9-]{1,3} ?[x+.]?",
     ];
     let end = prop_oneof![5 => Just(""), 1 => Just("\r"), 1 => Just("  "), 1 => Just(" \r")];
-    let good =
-        (metric, prop::collection::vec(tag, 0..5), fields, time, end).prop_map(|(metric, tags, fields, time, end)| {
-            format!("{metric},cluster=c,hostname=h{} {}{time}{end}", tags.concat(), fields.join(","))
-        });
+    let names =
+        prop_oneof![9 => Just(",cluster=c,hostname=h"), 1 => Just(",cluster=c"), 1 => Just(",host=h"), 1 => Just("")];
+    let head = (metric, names, prop::collection::vec(tag, 0..5));
+    let good = (head, fields, time, end).prop_map(|((metric, names, tags), fields, time, end)| {
+        format!("{metric}{names}{} {}{time}{end}", tags.concat(), fields.join(","))
+    });
     prop_oneof![12 => good, 1 => "[ #]{0,2}[a\"]{0,2}", 1 => "[m,= \"\\\\v\n]{0,12}"]
 }
 
