@@ -11,8 +11,9 @@ use crate::format::frame;
 use crate::head::{HostState, Placed};
 use crate::model::{Lsn, MetricId};
 use crate::names::{KeyName, MetricName};
-use lines::{Group, Groups, Lines};
+use lines::{Group, Groups, Lines, PlacedLater};
 use rows::Rows;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,14 +40,15 @@ const POOLED_BODY: usize = 1 << 20;
 const EXAMPLES: usize = 3;
 
 impl Written {
-    fn refuse(&mut self, reason: &'static str, count: u64) {
-        if count == 0 {
-            return;
-        }
-        self.refused += count;
+    /// Takes note of a line that is not stored, and of what it was about.
+    fn refuse(&mut self, reason: &'static str, about: impl Display) {
+        self.refused += 1;
         match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, counted)) => *counted += count,
-            None => self.reasons.push((reason, count)),
+            Some((_, counted)) => *counted += 1,
+            None => self.reasons.push((reason, 1)),
+        }
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(format!("{about} ({reason})"));
         }
     }
 }
@@ -154,12 +156,22 @@ impl Store {
             Some(new) => new_ordinals.get(new as usize).copied().flatten(),
         };
         rows.clear();
+        let mut refuse = |reason, point: &PlacedLater| {
+            let metric = match point.ordinal.checked_sub(known) {
+                None => seen.keys().get(point.ordinal as usize).map(|key| key.name().metric),
+                Some(new) => new_keys.get(new as usize).map(|(metric, ..)| *metric),
+            };
+            let metric = metric.map_or("", |metric| &options.metrics.get(MetricId(metric.0)).name);
+            written.refuse(reason, format_args!("{metric} of host {} for {}", host.name, point.time));
+            self.counters.refuse(reason, metric, &host.name);
+        };
+        let mut accepted = 0;
         // Where the last samples of other times went, with their rows.
         let mut lately: [Option<(Placed, usize)>; 2] = [None; 2];
         let mut room_for_series = options.limits.series_per_host.saturating_sub(state.runs.series_count());
         for point in &*points {
             let Some(ordinal) = ordinal_of(point.ordinal) else {
-                self.refuse_point("limit-series", &host.name, written);
+                refuse("limit-series", point);
                 continue;
             };
             let goes_to = |lately: &Option<(Placed, usize)>| match lately {
@@ -168,22 +180,22 @@ impl Store {
             };
             if let Some(row) = goes_to(&lately[0]) {
                 rows.push(row, ordinal, point.value);
-                written.accepted += 1;
+                accepted += 1;
                 continue;
             }
             if let Some(row) = goes_to(&lately[1]) {
                 lately.swap(0, 1);
                 rows.push(row, ordinal, point.value);
-                written.accepted += 1;
+                accepted += 1;
                 continue;
             }
             let Some((run, slot)) = state.runs.place(ordinal, point.time, point.frequency) else {
-                self.refuse_point("no-room", &host.name, written);
+                refuse("no-room", point);
                 continue;
             };
             if state.runs.is_new(ordinal) {
                 if room_for_series == 0 || self.series.load(Ordering::Relaxed) >= options.limits.series {
-                    self.refuse_point("limit-series", &host.name, written);
+                    refuse("limit-series", point);
                     continue;
                 }
                 room_for_series -= 1;
@@ -192,10 +204,11 @@ impl Store {
             state.runs.record(ordinal, run, slot);
             let row = rows.at(run, slot);
             rows.push(row, ordinal, point.value);
-            written.accepted += 1;
+            accepted += 1;
             let placed = state.runs.placed(ordinal, point.time, point.frequency, run, slot);
             lately = [placed.map(|placed| (placed, row)), lately[0]];
         }
+        written.accepted += accepted;
         let layout = Arc::clone(&state.layout);
         rows.for_each(|row| {
             if canary::is(Canary::DropWhenFull) && self.ready().is_err() {
@@ -216,11 +229,6 @@ impl Store {
             state.sender.learned(&template);
         }
         Ok(())
-    }
-
-    fn refuse_point(&self, reason: &'static str, host: &str, written: &mut Written) {
-        written.refuse(reason, 1);
-        self.counters.refuse(reason, "", host);
     }
 
     /// Gives the host a layout that has the new keys; their ordinals, `None` for those that are over the limit.

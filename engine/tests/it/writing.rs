@@ -160,6 +160,42 @@ fn limits_refuse_the_lines_that_are_over_them_and_no_others() {
 }
 
 #[test]
+fn what_is_refused_is_counted_by_metric_and_host_and_told_by_an_example() {
+    let mut world = World::new(1);
+    (world.options.limits.hosts, world.options.limits.series_per_host) = (2, 2);
+    let store = world.store();
+    world.clock.pass(600 * FREQUENCY);
+    // The second run has another phase: of what lies between, a late sample takes the one whole interval.
+    put_all(&store, &[(0, 0), (512, 80), (512, -20)].map(|(slot, shift)| line(N1, at(slot) + shift, 1.0)).concat());
+    // Another host has all the series that it may.
+    let n2 = |core| line(("n2", "power", core), at(0), 1.0);
+    put_all(&store, &[n2("core0"), n2("core1")].concat());
+    let refused = [
+        ("no-room", "load", "n1", line(N1, at(512) - 25, 1.0)),
+        ("limit-series", "power", "n2", n2("core2")),
+        ("limit-hosts", "load", "n3", line(("n3", "load", ""), at(0), 1.0)),
+        ("cluster-denied", "power", "n4", "power,cluster=other,host=n4 value=1\n".to_owned()),
+    ];
+    for (reason, metric, host, body) in &refused {
+        let written = store.write_for(body.as_bytes(), "c", true, Some(&["c".to_owned()])).unwrap();
+        assert_eq!((written.accepted, written.reasons), (0, vec![(*reason, 1)]));
+        let [example] = &written.examples[..] else { panic!("{reason}: {:?}", written.examples) };
+        let is_about = |part: &str| example.contains(part);
+        assert!(is_about(metric) && is_about(host) && is_about(&format!("({reason})")), "{example}");
+        let told = store.diagnose(None, metric, host).refusals;
+        assert_eq!(
+            told.iter().map(|refusal| (refusal.reason, &*refusal.metric)).collect::<Vec<_>>(),
+            [(*reason, *metric)]
+        );
+    }
+    let mut counted: Vec<_> = store.stats().refusals.into_iter().map(|it| (it.reason, it.metric, it.count)).collect();
+    counted.sort();
+    let mut wanted: Vec<_> = refused.iter().map(|(reason, metric, ..)| (*reason, (*metric).to_owned(), 1)).collect();
+    wanted.sort();
+    assert_eq!(counted, wanted);
+}
+
+#[test]
 fn all_new_series_of_a_big_host_are_taken_from_one_body() {
     let world = World::new(1);
     let store = world.store();

@@ -1,12 +1,13 @@
 //! From points to the series of hosts: what a request says, gathered by host.
 
-use super::{EXAMPLES, Written};
+use super::Written;
 use crate::decode::{Context, LineError, Point, Recall, Recaller, Repeated};
 use crate::head::Host;
 use crate::model::MetricId;
 use crate::names::{KeyName, Layout, Learned, MetricName, Spelling, Template};
 use crate::store::{Options, Store};
 use hashbrown::HashMap;
+use std::fmt::Arguments;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -64,8 +65,7 @@ pub(super) struct Lines<'a> {
 impl Recaller for Lines<'_> {
     fn point(&mut self, point: Point<'_>, spelling: Option<Spelling<'_>>) -> Option<Recall> {
         if self.clusters.is_some_and(|own| !own.iter().any(|name| name == point.cluster)) {
-            self.store.counters.refuse("cluster-denied", "", point.host);
-            self.written.refuse("cluster-denied", 1);
+            self.refuse("cluster-denied", &point, format_args!(" in cluster {}", point.cluster));
             return None;
         }
         let time = point.time.unwrap_or(self.now);
@@ -74,8 +74,7 @@ impl Recaller for Lines<'_> {
             return None;
         }
         let Some(group) = self.groups.of(self.store, self.options.limits.hosts, point.cluster, point.host) else {
-            self.store.counters.refuse("limit-hosts", "", point.host);
-            self.written.refuse("limit-hosts", 1);
+            self.refuse("limit-hosts", &point, format_args!(""));
             return None;
         };
         let name = KeyName {
@@ -106,13 +105,10 @@ impl Recaller for Lines<'_> {
     }
 
     fn refused(&mut self, error: LineError<'_>) {
-        self.written.refuse(error.reason.as_str(), 1);
+        self.written.refuse(error.reason.as_str(), error);
         self.store.counters.refuse(error.reason.as_str(), error.metric, error.host);
         if error.reason.is_client_error() {
             self.written.first_client_error.get_or_insert_with(|| error.to_string());
-        }
-        if self.written.examples.len() < EXAMPLES {
-            self.written.examples.push(format!("{error} ({})", error.reason.as_str()));
         }
     }
 }
@@ -122,13 +118,18 @@ impl Lines<'_> {
     fn refuse_time(&mut self, line: u32, metric: MetricId, host: &str, time: i64) {
         let reason = if time < *self.times.start() { "too-late" } else { "too-far-ahead" };
         let metric = &self.options.metrics.get(metric).name;
-        self.written.refuse(reason, 1);
+        let now = self.now;
+        let about = format_args!("line {line}: {metric} of host {host} is for {time}, it is {now} now");
+        self.written.refuse(reason, about);
         self.store.counters.refuse(reason, metric, host);
-        if self.written.examples.len() < EXAMPLES {
-            let now = self.now;
-            let text = format!("line {line}: {metric} of host {host} is for {time}, it is {now} now ({reason})");
-            self.written.examples.push(text);
-        }
+    }
+
+    /// Refuses a good line for what it is about; `place` is said behind the host.
+    #[cold]
+    fn refuse(&mut self, reason: &'static str, point: &Point<'_>, place: Arguments<'_>) {
+        let (metric, host) = (&self.options.metrics.get(point.metric).name, point.host);
+        self.written.refuse(reason, format_args!("line {}: {metric} of host {host}{place}", point.line));
+        self.store.counters.refuse(reason, metric, host);
     }
 }
 
