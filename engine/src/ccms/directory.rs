@@ -1,7 +1,7 @@
 //! What stands where below a checkpoint directory of the predecessor: `<cluster>/<host>/<from>.bin`, `.json` and
 //! `current.wal`; and below its archive: `<cluster>/<time>.parquet`.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Entry};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,16 +80,23 @@ pub enum Other {
     /// A name that is not UTF-8.
     #[error("its name is not UTF-8")]
     Name,
+    /// A directory that this process may not look into.
+    #[error("a directory that may not be listed: nothing below it was read")]
+    Denied,
 }
 
 impl Contents {
-    /// Whether there is something to read.
+    /// Whether there is something to read, or might be where nothing can be seen.
     pub fn has_files(&self) -> bool {
-        !self.archives.is_empty() || self.hosts.values().any(|files| !files.is_empty())
+        let is_hidden = |(_, what): &(PathBuf, Other)| *what == Other::Denied;
+        !self.archives.is_empty()
+            || self.hosts.values().any(|files| !files.is_empty())
+            || self.others.iter().any(is_hidden)
     }
 }
 
-/// Lists some directories as if they were one.
+/// Lists some directories as if they were one. What may not be listed below them is one of the others: it may be another
+/// program's, as `lost+found` is. Any other error may pass, so nothing is left out for it.
 pub fn read(disk: &dyn Disk, roots: &[PathBuf]) -> Result<Contents, (PathBuf, io::Error)> {
     let mut contents = Contents::default();
     for root in roots {
@@ -103,8 +110,7 @@ pub fn read(disk: &dyn Disk, roots: &[PathBuf]) -> Result<Contents, (PathBuf, io
 }
 
 fn read_into(disk: &dyn Disk, root: &Path, contents: &mut Contents) -> Result<(), (PathBuf, io::Error)> {
-    let list = |path: &Path| disk.list(path).map_err(|error| (path.to_owned(), error));
-    for cluster in list(root)? {
+    for cluster in disk.list(root).map_err(|error| (root.to_owned(), error))? {
         let path = root.join(&cluster.name);
         if !cluster.is_dir {
             contents.others.push((path, other(&cluster.name)));
@@ -114,14 +120,14 @@ fn read_into(disk: &dyn Disk, root: &Path, contents: &mut Contents) -> Result<()
             contents.others.push((path, Other::Name));
             continue;
         }
-        for host in list(&path)? {
+        for host in list(disk, &path, contents)? {
             let path = path.join(&host.name);
             if host.is_dir && !is_text(&host.name) {
                 contents.others.push((path, Other::Name));
             } else if let Some(time) = archive_time(&host.name).filter(|_| !host.is_dir) {
                 contents.archives.push(ArchiveFile { time, path, len: host.len });
             } else if host.is_dir {
-                let files = files(disk, &path, contents).map_err(|error| (path, error))?;
+                let files = files(disk, &path, contents)?;
                 contents.hosts.entry((cluster.name.clone(), host.name)).or_default().extend(files);
             } else {
                 contents.others.push((path, other(&host.name)));
@@ -131,10 +137,21 @@ fn read_into(disk: &dyn Disk, root: &Path, contents: &mut Contents) -> Result<()
     Ok(())
 }
 
+/// What is in a directory below the root.
+fn list(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> Result<Vec<Entry>, (PathBuf, io::Error)> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            contents.others.push((directory.to_owned(), Other::Denied));
+            Ok(Vec::new())
+        }
+        listed => listed.map_err(|error| (directory.to_owned(), error)),
+    }
+}
+
 /// The files of a host.
-fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> io::Result<Vec<File>> {
+fn files(disk: &dyn Disk, directory: &Path, contents: &mut Contents) -> Result<Vec<File>, (PathBuf, io::Error)> {
     let mut files = Vec::new();
-    for entry in disk.list(directory)? {
+    for entry in list(disk, directory, contents)? {
         let path = directory.join(&entry.name);
         match kind_of(&entry.name) {
             _ if entry.is_dir => contents.others.push((path, Other::Nested)),
@@ -185,4 +202,54 @@ fn other(name: &str) -> Other {
 /// Listings have replacement characters in place of what is not UTF-8.
 fn is_text(name: &str) -> bool {
     !name.contains(char::REPLACEMENT_CHARACTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::{Fault, SimDisk, Target};
+
+    /// In the order in which they are listed.
+    const DIRECTORIES: [&str; 5] = ["/old", "/old/alpha", "/old/alpha/h1", "/old/alpha/h2", "/old/lost+found"];
+
+    /// What is read where the system refuses to list the directory that comes at this place.
+    fn read_without(nth: u64, errno: i32) -> Result<Contents, (PathBuf, io::Error)> {
+        let disk = SimDisk::new(nth);
+        for directory in DIRECTORIES {
+            disk.create_dir_all(Path::new(directory)).unwrap();
+        }
+        for file in ["/old/alpha/h1/1.bin", "/old/alpha/h2/1.bin"] {
+            disk.replace(Path::new(file), b"x").unwrap();
+        }
+        disk.fail(Fault { target: Target::Read, nth, errno, is_sticky: false });
+        read(&disk, &["/old".into()])
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_listed_is_named_and_what_stands_beside_it_is_read() {
+        for (nth, denied) in (1..).zip(DIRECTORIES).skip(1) {
+            let Contents { hosts, others, .. } = read_without(nth, libc::EACCES).unwrap();
+            assert_eq!(others, [(denied.into(), Other::Denied)]);
+            let files = hosts.values().flatten().map(|file| file.path.to_str().unwrap());
+            let wanted = ["/old/alpha/h1/1.bin", "/old/alpha/h2/1.bin"].into_iter();
+            assert!(files.eq(wanted.filter(|file| !file.starts_with(&format!("{denied}/")))), "{denied}");
+        }
+    }
+
+    #[test]
+    fn no_directory_is_left_out_for_an_error_that_may_pass() {
+        let errors = (1..).zip(DIRECTORIES).map(|(nth, path)| (nth, path, libc::EMFILE));
+        for (nth, path, errno) in errors.chain([(1, DIRECTORIES[0], libc::EACCES)]) {
+            let (unlisted, error) = read_without(nth, errno).unwrap_err();
+            assert_eq!((unlisted.to_str(), error.raw_os_error()), (Some(path), Some(errno)));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_listed_is_something_to_tell_of() {
+        let mut contents = Contents::default();
+        assert!(!contents.has_files());
+        contents.others.push(("/old/alpha".into(), Other::Denied));
+        assert!(contents.has_files());
+    }
 }
