@@ -1,6 +1,6 @@
 //! Opening: lock, manifest, replay, a new segment that seals what was found. A refused open changes nothing.
 
-use super::compact::load_snapshot;
+use super::compact::{JobError, load_snapshot};
 use super::counters::Counters;
 use super::layers::Layers;
 use super::replayer::Replayer;
@@ -354,14 +354,22 @@ fn load_layers(disk: &dyn Disk, paths: &Paths, manifest: &Manifest, frees: Vec<F
     let mut layers = Layers::default();
     for live in &manifest.snapshots {
         let path = snapshot_path(paths, live);
-        layers.snapshots.push(
-            load_snapshot(disk, manifest.store, *live, path)
-                .map_err(|error| OpenError::Snapshot { source: error.into() })?,
-        );
+        layers.snapshots.push(load_snapshot(disk, manifest.store, *live, path).map_err(unusable)?);
     }
     layers.frees = manifest.frees.iter().cloned().chain(frees).collect();
     layers.archived = manifest.archived.clone().into();
     Ok(layers)
+}
+
+/// Why a store does not open without one of its snapshots. What the system refuses now it may grant later: the file is
+/// not to be replaced for that, unless it is gone.
+fn unusable(error: JobError) -> OpenError {
+    match error {
+        JobError::Io { op, path, source } if source.kind() != io::ErrorKind::NotFound => {
+            OpenError::Io { op, path, source }
+        }
+        error => OpenError::Snapshot { source: error.into() },
+    }
 }
 
 fn count_series(hosts: &Hosts) -> usize {

@@ -1,8 +1,9 @@
 //! Writes and syncs that fail, a disk that is full, and acknowledgement before the sync.
 
 use crate::world::{FREQUENCY, Life, Model, START, Told, World, commit, content, line, put, put_all, sample};
+use kymo_engine::disk::Disk;
 use kymo_engine::disk::sim::{Crash, Fault, Target};
-use kymo_engine::error::Unavailable;
+use kymo_engine::error::{OpenError, Unavailable};
 use kymo_engine::model::Lsn;
 use kymo_engine::store::{Durability, Progress};
 use std::time::Duration;
@@ -255,4 +256,31 @@ fn a_failed_sync_at_the_interval_fails_the_store() {
     world.disk.fail_sync(Some(1));
     assert_eq!(commit(&store), Progress::Failed);
     assert!(matches!(store.ready(), Err(Unavailable::Failed(_))));
+}
+
+#[test]
+fn what_the_system_refuses_while_a_store_opens_is_not_taken_for_damage() {
+    let world = World::new(1);
+    let store = world.store();
+    put_all(&store, &line(HOST, at(0), 1.0));
+    while store.compact_step(true).unwrap() == Progress::Done {}
+    store.close().unwrap();
+    drop(store);
+    let mut refused = Vec::new();
+    for nth in 1.. {
+        let world = world.copy(nth);
+        world.disk.fail(Fault { target: Target::Read, nth, errno: libc::EMFILE, is_sticky: false });
+        match world.open() {
+            Ok(_) => break,
+            Err(OpenError::Io { op, source, .. }) => {
+                assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
+                refused.push(op);
+            }
+            Err(other) => panic!("read {nth}: {other}"),
+        }
+    }
+    assert!(refused.contains(&"map"), "{refused:?}");
+    let snapshot = world.disk.files().into_keys().find(|path| path.extension().is_some_and(|it| it == "snap"));
+    world.disk.unlink(&snapshot.unwrap()).unwrap();
+    assert!(matches!(world.open(), Err(OpenError::Snapshot { .. })), "a file that is gone is damage");
 }
