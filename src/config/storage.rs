@@ -9,8 +9,8 @@ pub struct Storage {
     pub directory: PathBuf,
     /// When a write is acknowledged.
     pub durability: Durability,
-    /// Bytes that the log may have before its rows go into snapshots: what a restart replays, and a third of what
-    /// rows take in memory, at most. Raised by itself to four times the live definitions.
+    /// Bytes that the log may have before its rows go into snapshots: what a restart replays at most. Rows take at
+    /// most four times as many in memory, and 64 MiB. Raised by itself to four times the live definitions.
     pub log_bound: usize,
     /// How far behind the clock a sample may lie; never more than the retention.
     pub late_window: Duration,

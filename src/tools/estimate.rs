@@ -45,7 +45,7 @@ fn text(out: &mut impl Write, shape: &Shape, estimate: &Estimate) -> io::Result<
     let lines = [
         ("samples", format!("{:.0}/s", estimate.samples_per_second)),
         ("heap", format!("{}: {} of names, {} of rows", size(heap), size(names), size(rows))),
-        ("", format!("{} at most, while a snapshot is written", size(heap_most))),
+        ("", format!("{} at most, where snapshots do not keep up", size(heap_most))),
         ("page cache", format!("{} for a day", size(day))),
         (
             "disk",

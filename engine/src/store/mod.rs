@@ -70,6 +70,11 @@ const ROWS_SLACK: u64 = 64 << 20;
 /// How often the definitions of all that lives fit into the bound of the log, at least.
 const DEFINITIONS: u64 = 4;
 
+/// The most bytes that rows may take with a log of this bound.
+pub(crate) const fn rows_cap(log_bound: u64) -> u64 {
+    ROWS_SLACK.saturating_add(log_bound.saturating_mul(ROWS_BOUNDS))
+}
+
 /// What a store is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -279,7 +284,7 @@ impl Store {
     /// Whether snapshots keep up: rows are as many as a few logs of the bound have, or those who write have to wait.
     fn check_rows(&self) -> Result<(), Unavailable> {
         let used = self.head_bytes.load(Ordering::Relaxed);
-        let cap = ROWS_SLACK.saturating_add(self.log_bound().saturating_mul(ROWS_BOUNDS));
+        let cap = rows_cap(self.log_bound());
         if used > cap { Err(Unavailable::Memory { used, cap }) } else { Ok(()) }
     }
 

@@ -7,7 +7,7 @@ use crate::format::snapshot::stripe::ENTRY_LEN;
 use crate::head::{HeadRow, RunTable};
 use crate::names::Key;
 use crate::slot::RUN_SLOTS;
-use crate::store::{HOST_BYTES, Options};
+use crate::store::{HOST_BYTES, Options, rows_cap};
 use crate::wal::{ROW_VALUES_MAX, SEGMENT_LEN, SEGMENT_LEN_MIN};
 
 const DAY: u64 = 86_400;
@@ -15,8 +15,6 @@ const DAY: u64 = 86_400;
 const KEY_BYTES: u64 = 24;
 /// Series share metrics: a host has at most this many different ones.
 const METRICS: u64 = 32;
-/// Log bounds that the rows may fill: those that are written to a snapshot, those that came meanwhile, and the slack.
-const HEADS: u64 = 3;
 
 /// Buckets of a hash table, which is filled to seven eighths.
 const fn buckets(len: u64) -> u64 {
@@ -62,7 +60,7 @@ pub struct Estimate {
     pub rows: u64,
     /// Both.
     pub heap: u64,
-    /// The most that rows and names may reach while a snapshot is written.
+    /// The most that rows and names may reach, where snapshots do not keep up.
     pub heap_most: u64,
     /// Snapshots of one day: what the page cache holds if a day is read.
     pub day: u64,
@@ -111,7 +109,7 @@ pub fn estimate(shape: &Shape) -> Estimate {
         names,
         rows: bound,
         heap: names + bound,
-        heap_most: names + HEADS * bound,
+        heap_most: names + rows_cap(bound),
         day,
         snapshots: (day as f64 * (retention as f64 / DAY as f64 + 1.0)) as u64,
         merge: day,
@@ -144,6 +142,13 @@ mod tests {
         assert_eq!(a.heap, b.heap);
         let c = estimate(&Shape { log_bound: 2 * shape.log_bound, ..shape });
         assert!(c.heap > a.heap + shape.log_bound / 2);
+    }
+
+    #[test]
+    fn the_heap_has_at_most_what_the_store_lets_rows_take() {
+        let shape = Shape::new(1000, 200, 60, DAY);
+        let whole = estimate(&shape);
+        assert_eq!(whole.heap_most, whole.names + 4 * shape.log_bound + (64 << 20));
     }
 
     #[test]
