@@ -296,20 +296,32 @@ impl Kind<Vec<u32>> for Numbers {
     }
 }
 
-/// NATS servers, separated by commas; an empty string is none.
+/// NATS servers, separated by commas; an empty string is none. Those that are asked over WebSockets are servers too,
+/// although kymo cannot ask them.
 pub(super) struct Servers;
+
+impl Servers {
+    /// Whether one of them is asked over WebSockets.
+    pub(super) fn use_websockets(text: &str) -> bool {
+        Self::split(text).any(|server| server.parse::<ServerAddr>().is_ok_and(|server| server.is_websocket()))
+    }
+
+    fn split(text: &str) -> impl Iterator<Item = &str> {
+        text.split(',').map(str::trim).filter(|server| !server.is_empty())
+    }
+}
 
 impl Kind<Option<String>> for Servers {
     fn parse(&self, json: &str) -> Result<Option<String>, String> {
         const EXPECTED: &str = "addresses of NATS servers, like \"nats://127.0.0.1:4222\", with commas between them";
         let text = string(json, EXPECTED)?;
-        for server in text.split(',').map(str::trim).filter(|_| !text.is_empty()) {
-            let addr = server.parse::<ServerAddr>().ok();
-            if addr.is_none_or(|addr| addr.host().is_empty() || !["nats", "tls"].contains(&addr.scheme())) {
+        let servers: Vec<&str> = Self::split(&text).collect();
+        for server in &servers {
+            if server.parse::<ServerAddr>().map_or(true, |server| server.host().is_empty()) {
                 return Err(format!("expected {EXPECTED}, found {}", shorten(server)));
             }
         }
-        Ok(Some(text).filter(|text| !text.is_empty()))
+        Ok(Some(servers.join(", ")).filter(|text| !text.is_empty()))
     }
 
     fn print(&self, value: &Option<String>) -> Option<String> {

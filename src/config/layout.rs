@@ -66,6 +66,11 @@ pub(super) trait Keys {
     /// A section inside the open one.
     fn section(&mut self, name: &str, keys: impl FnOnce(&mut Self));
 
+    /// A section in which the predecessor passes over the keys that it does not know, as kymo does.
+    fn lenient_section(&mut self, name: &str, keys: impl FnOnce(&mut Self)) {
+        self.section(name, keys);
+    }
+
     /// All members of the open section, each a section of its own.
     fn each<T: Default>(&mut self, items: &mut Vec<(String, T)>, keys: impl Fn(&mut Self, &mut T));
 
@@ -93,7 +98,7 @@ pub(super) fn describe(keys: &mut impl Keys, draft: &mut Draft) {
         });
     });
     keys.section("metric-store", |keys| metric_store(keys, draft));
-    keys.section("nats", |keys| nats(keys, &mut draft.nats));
+    keys.lenient_section("nats", |keys| nats(keys, &mut draft.nats));
     keys.section("nats-jetstream", |keys| jetstream(keys, &mut draft.nats.jetstream));
     keys.section("auth", |keys| {
         keys.key("public-keys", &PublicKeys, &mut draft.auth.public_keys);

@@ -156,6 +156,16 @@ impl Keys for Reader<'_> {
         }
     }
 
+    fn lenient_section(&mut self, name: &str, keys: impl FnOnce(&mut Self)) {
+        self.section(name, |reader| {
+            keys(reader);
+            for entry in std::mem::take(&mut reader.open.entries) {
+                let reason = format!("unknown key in section '{name}', ignored{}", reader.nearest(&entry.key));
+                reader.report.warn(entry.place, &reader.open.path(&entry.key), reason);
+            }
+        });
+    }
+
     fn each<T: Default>(&mut self, items: &mut Vec<(String, T)>, keys: impl Fn(&mut Self, &mut T)) {
         for entry in std::mem::take(&mut self.open.entries) {
             let (name, mut item) = (entry.key.clone(), T::default());

@@ -6,7 +6,7 @@ use super::{
     Archive, Auth, Config, DEFAULT_ADDR, DEFAULT_CHECKPOINTS, DEFAULT_RETENTION, Https, JetStream, Main, Nats,
     addr::{self, Addr},
     duration,
-    kind::{quote, shorten, subject_is_valid},
+    kind::{Servers, quote, shorten, subject_is_valid},
     layout::{CLEANUP_ARCHIVE, CLEANUP_DELETE, Draft, DraftMetric},
     reader::Reader,
 };
@@ -50,7 +50,7 @@ pub(super) fn settle(mut draft: Draft, reader: &mut Reader<'_>) -> Config {
     tell_metric_store(&draft, reader);
     fit_storage(&mut draft, reader);
     draft.archive.is_fed = draft.cleanup_mode == CLEANUP_ARCHIVE;
-    check_nats(&draft.nats, reader);
+    check_nats(&mut draft.nats, reader);
     let Draft { retention, memory_cap_bytes, checkpoints_directory, archive, auth, storage, nats, .. } = draft;
     let config =
         Config { main, metrics, retention, memory_cap_bytes, checkpoints_directory, auth, archive, storage, nats };
@@ -212,12 +212,17 @@ fn fit_storage(draft: &mut Draft, reader: &mut Reader<'_>) {
 }
 
 /// What belongs together in the sections of messaging.
-fn check_nats(nats: &Nats, reader: &mut Reader<'_>) {
+fn check_nats(nats: &mut Nats, reader: &mut Reader<'_>) {
     let section = reader.place("nats").unwrap_or(reader.top());
     let (list, stream) = (reader.place("metric-store.nats-subscriptions"), reader.place("nats-jetstream"));
     let JetStream { stream: name, subject, partitions, durable, .. } = &nats.jetstream;
     let asks = !nats.subscriptions.is_empty() || name.is_some();
-    if nats.address.is_none() && asks {
+    if nats.address.as_deref().is_some_and(Servers::use_websockets) {
+        let place = reader.place("nats.address").unwrap_or(section);
+        let reason = "no messages come in: ws and wss are not supported, name servers as \"nats://host:4222\"";
+        reader.report.warn(place, "nats.address", reason.to_owned());
+        nats.address = None;
+    } else if nats.address.is_none() && asks {
         let reason = "no messages come in: 'nats.address' names no server".to_owned();
         reader.report.warn(list.or(stream).unwrap_or(section), "nats", reason);
     } else if nats.address.is_some() && !asks {

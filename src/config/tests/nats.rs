@@ -59,9 +59,32 @@ fn wrong_values_are_named_with_their_line() {
         let wrong = problem(with_nats(subscriptions, &stream));
         assert!(wrong.contains(expected), "{expected:?} in {wrong}");
     }
-    for address in ["http://a", "nats://", "ws://a", "a b"] {
+    for address in ["http://a", "nats://", "a b", "nats://a,b c"] {
         let wrong = problem(with(&format!("\"nats\": {{\"address\": \"{address}\"}}")));
         assert!(wrong.contains("nats.address: expected addresses of NATS servers"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_the_predecessor_passes_over_is_no_reason_not_to_start() {
+    let list = r#""metric-store": {"retention-in-memory": "1h", "nats-subscriptions": [{"subscribe-to": "a"}]}"#;
+    let loaded = with(&format!(r#"{list}, "nats": {{"address": "nats://a", "usrname": "u", "cluster": 5}}"#)).unwrap();
+    let [user, cluster] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(user.contains("nats.usrname: unknown key in section 'nats', ignored; the nearest known is 'username'"));
+    assert!(cluster.contains("nats.cluster: unknown key"), "{cluster}");
+    assert_eq!(loaded.config.nats.address.as_deref(), Some("nats://a"));
+
+    for (address, kept) in [(", nats://a:4222,, tls://b ,", Some("nats://a:4222, tls://b")), (" , ", None)] {
+        let loaded = with(&format!(r#"{list}, "nats": {{"address": "{address}"}}"#)).unwrap();
+        assert_eq!(loaded.config.nats.address.as_deref(), kept, "{address:?}");
+        assert_eq!(loaded.warnings.is_empty(), kept.is_some(), "{:?}", loaded.warnings);
+        assert_same(&loaded.config, &load_text(&loaded.config.to_json()).unwrap().config);
+    }
+    for address in ["ws://a:80", "wss://a", "nats://a, ws://b"] {
+        let loaded = with(&format!(r#"{list}, "nats": {{"address": "{address}"}}"#)).unwrap();
+        let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+        assert!(warning.contains("nats.address: no messages come in: ws and wss are not supported"), "{warning}");
+        assert_eq!(loaded.config.nats.address, None);
     }
 }
 
