@@ -91,8 +91,7 @@ impl ServeError {
             | Self::Tls(_)
             | Self::Ask(AskError::Configuration { .. }) => 2,
             Self::Tool(error) => error.exit_code(),
-            Self::Open(OpenError::InUse { .. }) => 3,
-            Self::Open(OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. }) => 4,
+            Self::Open(error) => tools::open_exit_code(error),
             _ => 1,
         }
     }
@@ -473,5 +472,37 @@ fn tell(report: &OpenReport, disk: &dyn Disk, directory: &Path) {
     }
     if let Some(why) = &report.read_only {
         error!(why, "the store can only be read until there is space");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kymo_engine::format::FormatError;
+    use kymo_engine::tools::backup::BackupError;
+
+    #[test]
+    fn a_store_that_does_not_open_exits_with_the_same_code_from_every_command() {
+        let (path, remedy) = (PathBuf::from("/data"), String::new());
+        let variants: [fn(PathBuf, String) -> OpenError; 6] = [
+            |path, _| OpenError::Io { op: "read", path, source: io::ErrorKind::PermissionDenied.into() },
+            |path, _| OpenError::NotAStore { path, what: String::new() },
+            |path, _| OpenError::InUse { path, holder: String::new() },
+            |path, remedy| {
+                let what = FormatError::Magic("manifest");
+                OpenError::Damaged { path, offset: 0, lsn: Lsn(1), what, remedy }
+            },
+            |path, remedy| OpenError::Missing { path, lsn: Lsn(1), remedy },
+            |_, _| OpenError::Snapshot { source: "it is damaged".into() },
+        ];
+        for (variant, code) in variants.into_iter().zip([1, 1, 3, 4, 4, 4]) {
+            let error = || variant(path.clone(), remedy.clone());
+            let codes = [
+                ServeError::Open(error()).exit_code(),
+                ServeError::Tool(ToolError::Open(error())).exit_code(),
+                ToolError::Backup(BackupError::Open(error())).exit_code(),
+            ];
+            assert_eq!(codes, [code; 3], "{}", error());
+        }
     }
 }

@@ -64,14 +64,21 @@ impl ToolError {
     /// The exit code: 4 for damage, 2 for what cannot be asked for, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Damage(_)
-            | Self::Backup(BackupError::Damaged { .. } | BackupError::Open(OpenError::Damaged { .. }))
-            | Self::Open(OpenError::Damaged { .. }) => 4,
+            Self::Damage(_) | Self::Backup(BackupError::Damaged { .. }) => 4,
             Self::Inspect(InspectError::NoSamples { .. })
             | Self::Backup(BackupError::NotEmpty { .. } | BackupError::Inside { .. }) => 2,
-            Self::Open(OpenError::InUse { .. }) => 3,
+            Self::Open(error) | Self::Backup(BackupError::Open(error)) => open_exit_code(error),
             _ => 1,
         }
+    }
+}
+
+/// The exit code for a store that does not open: 3 for a directory in use, 4 for damage, 1 for the rest.
+pub(crate) fn open_exit_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::InUse { .. } => 3,
+        OpenError::Damaged { .. } | OpenError::Missing { .. } | OpenError::Snapshot { .. } => 4,
+        _ => 1,
     }
 }
 
