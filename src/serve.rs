@@ -21,6 +21,7 @@ use crate::tools::{self, Due, Exported, ToolError};
 use kymo_engine::disk::{self, BLOCK, Disk};
 use kymo_engine::env::Env;
 use kymo_engine::model::Lsn;
+use kymo_engine::paths::Paths;
 use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
 use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
 use std::io::{self, Write as _};
@@ -40,6 +41,12 @@ pub enum ServeError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// The configuration asks for what cannot be had.
+    #[error("{what}")]
+    Setting {
+        /// Which key, and what is wrong.
+        what: String,
+    },
     /// The store does not open.
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -87,6 +94,7 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Setting { .. }
             | Self::Privilege(PrivilegeError::Unknown { .. })
             | Self::Tls(_)
             | Self::Ask(AskError::Configuration { .. }) => 2,
@@ -173,31 +181,30 @@ pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
 
 /// `kymo archive` and `kymo cleanup`.
 pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), ServeError> {
-    let mut config = config::load(path)?.config;
+    let mut config = settings(path)?;
     // Whoever asks for it by name has it done, whatever the server does by the clock.
     config.archive.is_fed |= matches!(due, Due::Before(_));
     if config.archive.is_fed && config.archive.location.is_none() {
-        let what = "archive: 'metric-store.cleanup.directory' names no place".to_owned();
-        return Err(ServeError::Io { what, source: io::ErrorKind::InvalidInput.into() });
+        let what = "cannot archive: 'metric-store.cleanup.directory' names no place".to_owned();
+        return Err(ServeError::Setting { what });
     }
+    expect_store(&config)?;
     // What root writes into a store the server could not read.
     become_user(&config)?;
+    let provider = provider(&config)?;
     let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let disk = open_disk(&config).map_err(ServeError::io("open the disk"))?;
     let (store, _) = open(&config, &disk, &env)?;
-    tools::cleanup(&store, &config, due, as_json)?;
+    tools::cleanup(&store, provider.as_ref(), due, as_json)?;
     store.close()?;
     Ok(())
 }
 
 /// `kymo import`.
 pub fn import(from: &[PathBuf], config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
-    let loaded = config::load(config)?;
-    for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
-    }
-    become_user(&loaded.config)?;
-    Ok(tools::import(from, &loaded.config, as_json)?)
+    let config = settings(config)?;
+    become_user(&config)?;
+    Ok(tools::import(from, &config, as_json)?)
 }
 
 /// `kymo verify`.
@@ -214,9 +221,34 @@ pub fn backup(directory: &Path, to: &Path, config: Option<&Path>, as_json: bool)
 
 /// `kymo export`.
 pub fn export(what: &Exported, config: Option<&Path>) -> Result<(), ServeError> {
-    let config = config::load(config)?.config;
+    let config = settings(config)?;
+    expect_store(&config)?;
     become_user(&config)?;
     Ok(tools::export(what, &config)?)
+}
+
+/// The settings of a command on the store itself; what is odd about them is told.
+fn settings(path: Option<&Path>) -> Result<Config, ServeError> {
+    let loaded = config::load(path)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// Refuses where a command would make a store to find nothing in it, as in the wrong working directory.
+fn expect_store(config: &Config) -> Result<(), OpenError> {
+    let path = &config.storage.directory;
+    if Paths::new(path).manifest().exists() {
+        return Ok(());
+    }
+    Err(OpenError::NotAStore { path: path.clone(), what: "it has no MANIFEST".to_owned() })
+}
+
+/// Who knows the hosts of running jobs, if the configuration says.
+fn provider(config: &Config) -> Result<Option<NodeProvider>, ServeError> {
+    let unusable = |error| ServeError::Setting { what: format!("cannot ask 'main.backend-url': {error}") };
+    NodeProvider::of(config).map_err(unusable)
 }
 
 /// `kymo serve`.
@@ -278,6 +310,7 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     // So does a certificate that cannot be used: it is looked at before the store is opened.
     let settings = http_settings(config);
     http::check(&settings)?;
+    let provider = provider(config)?;
 
     systemd::opening();
     let clock_env = Arc::clone(&env);
@@ -302,8 +335,6 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
         }
         (store, _) = open(config, &disk, &env)?;
     }
-    let provider = NodeProvider::of(config);
-    let provider = provider.map_err(|error| ServeError::io("ask 'main.backend-url'")(io::Error::other(error)))?;
     let retention = Retention::new(provider, tokio::runtime::Handle::current());
     let provider_failures = retention.failures();
     let steps = Steps::start(&store, retention).map_err(ServeError::io("start a thread"))?;

@@ -2,7 +2,6 @@
 
 use super::ToolError;
 use super::out::{Object, size, stdout, unless_closed};
-use crate::config::Config;
 use crate::nodes::{NodeProvider, UsedNodes};
 use kymo_engine::store::{JobError, JobStats, Progress, Stats, Store};
 use std::io::Write;
@@ -18,14 +17,19 @@ pub enum Due {
 
 /// Archives what is due, if the store has an archive to feed, and drops from the hot tier what is kept elsewhere or is
 /// to be deleted. The hosts of running jobs are spared, as the server spares them.
-pub(crate) fn cleanup(store: &Store, config: &Config, due: Due, as_json: bool) -> Result<(), ToolError> {
+pub(crate) fn cleanup(
+    store: &Store,
+    provider: Option<&NodeProvider>,
+    due: Due,
+    as_json: bool,
+) -> Result<(), ToolError> {
     let limit = match due {
         Due::Before(limit) => Some(limit),
         Due::Retention => store.retention_limit(),
     };
     let before = store.stats();
     if let Some(limit) = limit {
-        let used = used_nodes(config, limit)?;
+        let used = used_nodes(provider, limit)?;
         let is_exempt = |cluster: &str, host: &str| used.get(cluster).is_some_and(|hosts| hosts.contains(host));
         drain(|| store.compact_step(true))?;
         drain(|| store.archive_step_before(limit))?;
@@ -44,9 +48,9 @@ fn drain(mut step: impl FnMut() -> Result<Progress, JobError>) -> Result<(), Job
     Ok(())
 }
 
-fn used_nodes(config: &Config, limit: i64) -> Result<UsedNodes, ToolError> {
+fn used_nodes(provider: Option<&NodeProvider>, limit: i64) -> Result<UsedNodes, ToolError> {
     let unknown = |why: crate::nodes::NodesError| ToolError::Nodes(why.to_string());
-    let Some(provider) = NodeProvider::of(config).map_err(unknown)? else { return Ok(UsedNodes::new()) };
+    let Some(provider) = provider else { return Ok(UsedNodes::new()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(provider.used_since(limit)).map_err(unknown)
 }

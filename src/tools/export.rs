@@ -10,8 +10,8 @@ use kymo_engine::ccms::bin::{self, Series, Tree};
 use kymo_engine::ccms::json;
 use kymo_engine::disk::Disk;
 use kymo_engine::env::{Env, System};
-use kymo_engine::paths::{ArchiveLayout, ArchivePart, Paths};
-use kymo_engine::store::{Export, ExportArray, JobError, OpenError, Store};
+use kymo_engine::paths::{ArchiveLayout, ArchivePart};
+use kymo_engine::store::{Export, ExportArray, JobError, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -52,11 +52,6 @@ pub struct Exported {
 
 /// Exports from the store of a configuration.
 pub(crate) fn export(what: &Exported, config: &Config) -> Result<(), ToolError> {
-    let directory = &config.storage.directory;
-    if !Paths::new(directory).manifest().exists() {
-        let path = directory.clone();
-        return Err(OpenError::NotAStore { path, what: "it has no MANIFEST".to_owned() }.into());
-    }
     let disk = serve::open_disk(config)?;
     let env: Arc<dyn Env> = Arc::new(System::default());
     let (store, _) = Store::open(Arc::clone(&disk), env, serve::options(config, &disk)?)?;

@@ -138,6 +138,70 @@ fn a_clean_stop_exits_0_and_the_data_are_there_after_it() {
 }
 
 #[test]
+fn an_archive_without_a_place_exits_2_and_the_key_is_named() {
+    let site = Site::empty();
+    let mut config = recorded_config("config.json");
+    config.get_mut("metric-store").expect("a section `metric-store`").remove("cleanup");
+    site.configure(config, &[]);
+    site.serve().stop();
+    let output = run(&site, &["archive", "--before", "2026-01-01", "--config", "config.json"]);
+    let told = all_text(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("metric-store.cleanup.directory"), "{told}");
+}
+
+#[test]
+fn authorities_that_cannot_be_read_exit_2_before_anything_is_made() {
+    let site = Site::empty();
+    let mut config = recorded_config("config.json");
+    config.get_mut("main").expect("a section `main`").set("backend-url", "https://127.0.0.1:1".into());
+    site.configure(config, &[("backend-ca-file", "no-such.pem".into())]);
+    let before = bytes_below(site.path());
+    let (code, said) = failed_start(&site, "config.json");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no-such.pem") && said.contains("backend"), "{said}");
+    assert_eq!(bytes_below(site.path()), before, "a failed start changed files");
+    let site = Site::new(&[("backend-ca-file", "no-such.pem".into())]);
+    site.serve().stop();
+}
+
+#[test]
+fn a_log_without_a_manifest_is_refused_with_what_to_do() {
+    let site = Site::new(&[]);
+    site.serve().stop();
+    fs::remove_file(site.data().join("MANIFEST")).expect("the store has a manifest");
+    let (code, said) = failed_start(&site, "config.json");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no MANIFEST") && said.contains("restore it from a copy"), "{said}");
+}
+
+#[test]
+fn commands_on_a_store_make_none_and_tell_what_is_wrong_with_the_configuration() {
+    let site = Site::empty();
+    let mut config = recorded_config("config.json");
+    config.set("no-such-section", Json::Object(Vec::new()));
+    site.configure(config, &[]);
+    let commands: [&[&str]; 3] =
+        [&["archive", "--before", "2026-01-01"], &["cleanup"], &["export", "--format", "csv", "--to", "-"]];
+    let run = |command: &[&str]| {
+        let output = run(&site, &[command, &["--config", "config.json"]].concat());
+        (output.status.code(), all_text(&output))
+    };
+    for command in commands {
+        let (code, told) = run(command);
+        assert_eq!(code, Some(1), "{command:?}: {told}");
+        assert!(told.contains("it has no MANIFEST"), "{command:?}: {told}");
+        assert!(!site.data().exists(), "{command:?} made a store");
+    }
+    site.serve().stop();
+    for command in commands {
+        let (code, told) = run(command);
+        assert_eq!(code, Some(0), "{command:?}: {told}");
+        assert!(told.contains("warning: ") && told.contains("no-such-section"), "{command:?}: {told}");
+    }
+}
+
+#[test]
 fn check_config_prints_the_effective_settings_and_changes_nothing() {
     let site = Site::new(&[]);
     let before = bytes_below(site.path());

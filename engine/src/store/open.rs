@@ -104,7 +104,7 @@ impl Base {
         if has(&paths.wal()) {
             let files = disk.list(&paths.wal()).map_err(OpenError::io("list", paths.wal()))?;
             if files.iter().any(|entry| paths::segment_seq(&entry.name).is_some()) {
-                let what = "it has a log but no MANIFEST".to_owned();
+                let what = "it has a log but no MANIFEST: restore it from a copy of the directory".to_owned();
                 return Err(OpenError::NotAStore { path: paths.root().to_owned(), what });
             }
         }
