@@ -24,13 +24,14 @@ use kymo_engine::model::Lsn;
 use kymo_engine::paths::Paths;
 use kymo_engine::store::{self, JobError, OpenError, OpenReport, Options, Store};
 use kymo_engine::wal::{SEGMENT_LEN, SEGMENT_LEN_MIN, Tail};
+use socket2::SockRef;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -298,7 +299,7 @@ fn become_user(config: &Config) -> Result<(), ServeError> {
 async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     // The address first: a port that is taken must not leave a trace in the data directory.
     let addr = &config.main.addr;
-    let listener = TcpListener::bind(addr).await.map_err(ServeError::io(format!("listen on {addr}")))?;
+    let listener = listen(addr).await.map_err(ServeError::io(format!("listen on {addr}")))?;
     let local = listener.local_addr().map_err(ServeError::io(format!("listen on {addr}")))?;
     let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::io("wait for signals"))?;
@@ -380,6 +381,27 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
     store.close()?;
     info!("stopped: all that was acknowledged is on the device");
     Ok(())
+}
+
+/// Binds an address. A port alone is that of all interfaces: IPv6 with IPv4 in it, or IPv4 where there is no IPv6.
+async fn listen(addr: &str) -> io::Result<TcpListener> {
+    let Some(Ok(port)) = addr.strip_prefix(':').map(str::parse) else { return TcpListener::bind(addr).await };
+    match listen_on_both(port) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
+}
+
+fn listen_on_both(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    // Where the system says otherwise, too.
+    SockRef::from(&socket).set_only_v6(false)?;
+    // For a restart while connections of the last process linger, as `TcpListener::bind` does.
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(1024)
 }
 
 fn start_demo(addr: SocketAddr, config: &Config) -> io::Result<()> {

@@ -3,10 +3,10 @@
 /// An address that can be bound.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Addr {
-    /// `host:port` as it was written.
-    Written,
-    /// Only a port was written, which the predecessor takes for all interfaces; the address to bind.
-    AllInterfaces(String),
+    /// `host:port`.
+    Host,
+    /// Only a port, `:8082`, which the predecessor takes for all interfaces.
+    AllInterfaces,
 }
 
 /// Checks `host:port`. The error says what is wrong.
@@ -24,7 +24,7 @@ pub(super) fn check(addr: &str) -> Result<Addr, String> {
     if host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
         return wrong("the host is no name");
     }
-    Ok(if host.is_empty() { Addr::AllInterfaces(format!("0.0.0.0:{port}")) } else { Addr::Written })
+    Ok(if host.is_empty() { Addr::AllInterfaces } else { Addr::Host })
 }
 
 /// Whether only this machine can reach the address of a listener.
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn addresses_are_host_and_port() {
         for addr in ["127.0.0.1:8082", "localhost:0", "[::1]:8082", "[::]:65535", "node-1.cluster:80"] {
-            assert_eq!(check(addr), Ok(Addr::Written), "{addr}");
+            assert_eq!(check(addr), Ok(Addr::Host), "{addr}");
         }
         for addr in [
             "8082",
@@ -76,6 +76,6 @@ mod tests {
 
     #[test]
     fn a_port_alone_means_all_interfaces() {
-        assert_eq!(check(":8082"), Ok(Addr::AllInterfaces("0.0.0.0:8082".to_owned())));
+        assert_eq!(check(":8082"), Ok(Addr::AllInterfaces));
     }
 }

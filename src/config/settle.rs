@@ -85,11 +85,10 @@ fn listen(addr: &str, reader: &mut Reader<'_>) -> String {
         return DEFAULT_ADDR.to_owned();
     }
     match addr::check(addr) {
-        Ok(Addr::Written) => return addr.to_owned(),
-        Ok(Addr::AllInterfaces(bind)) => {
-            let reason = format!("listening on {bind}, all IPv4 interfaces; write \"[::]{addr}\" for IPv6 as well");
-            reader.report.note(place, KEY, reason);
-            return bind;
+        Ok(Addr::Host) => {}
+        Ok(Addr::AllInterfaces) => {
+            let reason = "listening on all interfaces, IPv6 and IPv4; write \"0.0.0.0\" before it for IPv4 alone";
+            reader.report.note(place, KEY, reason.to_owned());
         }
         Err(reason) => reader.report.problem(place, KEY, reason),
     }

@@ -302,7 +302,9 @@ fn addresses_are_checked_and_never_public_by_accident() {
     }
     let with_addr = |addr: &str| load_text(&format!("{{\"main\": {{\"addr\": \"{addr}\"}}, {METRICS}}}"));
     assert_eq!(with_addr("0.0.0.0:8082").unwrap().config.main.addr, "0.0.0.0:8082");
-    assert_eq!(with_addr(":8082").unwrap().config.main.addr, "0.0.0.0:8082");
+    let all = with_addr(":8082").unwrap();
+    assert_eq!(all.config.main.addr, ":8082");
+    assert!(all.notes.iter().any(|note| note.contains("all interfaces, IPv6 and IPv4")), "{:?}", all.notes);
     assert!(problem(with_addr("8082")).contains("the port is missing"));
 }
 

@@ -202,6 +202,22 @@ fn commands_on_a_store_make_none_and_tell_what_is_wrong_with_the_configuration()
 }
 
 #[test]
+fn a_port_alone_is_that_of_all_interfaces() {
+    let site = Site::empty();
+    site.configure(recorded_config("config.json"), &[]);
+    let mut command = site.command(&["serve", "--config", "config.json", "--ignore-unsupported", "--addr", ":0"]);
+    let mut server = Server::spawn(&mut command);
+    server.wait_ready();
+    let port = server.address().port();
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for (host, is_there) in [("127.0.0.1", true), ("[::1]", has_ipv6)] {
+        let connected = std::net::TcpStream::connect(format!("{host}:{port}"));
+        assert_eq!(connected.is_ok(), is_there, "{host}: {connected:?}");
+    }
+    server.stop();
+}
+
+#[test]
 fn check_config_prints_the_effective_settings_and_changes_nothing() {
     let site = Site::new(&[]);
     let before = bytes_below(site.path());

@@ -236,6 +236,7 @@ impl Drop for Server {
 fn listening_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening on ")?;
     let rest = rest.strip_prefix("http://").unwrap_or(rest);
-    let end = rest.find(|character: char| !matches!(character, '0'..='9' | '.' | ':')).unwrap_or(rest.len());
+    let end = rest.find(|character: char| !character.is_ascii_hexdigit() && !".:[]".contains(character));
+    let end = end.unwrap_or(rest.len());
     rest[..end].trim_end_matches(['.', ':']).parse().ok()
 }
