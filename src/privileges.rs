@@ -5,7 +5,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getresgid, getresuid};
 use nix::unistd::{initgroups, setgid, setgroups, setuid};
@@ -30,6 +31,18 @@ pub enum PrivilegeError {
         /// Whom it should become.
         who: String,
     },
+    /// Root would leave files in a store that is somebody else's.
+    #[error(
+        "{} belongs to {owner}, who could not read what root writes there: run this as that user, with \
+         `sudo -u {owner} kymo ...`",
+        directory.display()
+    )]
+    Foreign {
+        /// The data directory.
+        directory: PathBuf,
+        /// Whose it is, as `sudo` takes it.
+        owner: String,
+    },
     /// The system refused a step.
     #[error("cannot {what}: {source}")]
     System {
@@ -46,6 +59,23 @@ pub enum PrivilegeError {
 fn system(what: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> PrivilegeError {
     let what = what.into();
     move |errno| PrivilegeError::System { what, source: errno.into() }
+}
+
+/// Refuses if this is root and the directory is there and somebody else's.
+pub(crate) fn spare(directory: &Path) -> Result<(), PrivilegeError> {
+    let Ok(known) = std::fs::metadata(directory) else { return Ok(()) };
+    let owner = Uid::from_raw(known.uid());
+    if !intrudes(geteuid(), owner) {
+        return Ok(());
+    }
+    let user = User::from_uid(owner).ok().flatten();
+    let owner = user.map_or_else(|| format!("'#{owner}'"), |user| user.name);
+    Err(PrivilegeError::Foreign { directory: directory.to_owned(), owner })
+}
+
+/// Whether files of one user are in the way of the other: those of root are.
+fn intrudes(user: Uid, owner: Uid) -> bool {
+    user.is_root() && !owner.is_root()
 }
 
 /// Whom to become. The user's own group is taken where none is named.
@@ -127,5 +157,18 @@ impl Identity {
         let all = [users.real, users.effective, users.saved] == [uid; 3]
             && [groups.real, groups.effective, groups.saved] == [gid; 3];
         if all && (uid.is_root() || setuid(Uid::from_raw(0)).is_err()) { Ok(()) } else { Err(PrivilegeError::NotGone) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_is_in_the_way_and_only_of_others() {
+        for (user, owner, is_in_the_way) in [(0, 0, false), (0, 1000, true), (1000, 1000, false), (1000, 0, false)] {
+            assert_eq!(intrudes(Uid::from_raw(user), Uid::from_raw(owner)), is_in_the_way, "{user} and {owner}");
+        }
+        spare(Path::new("/no/such/directory")).expect("a directory that is made belongs to who makes it");
     }
 }

@@ -10,8 +10,8 @@ use crate::http::{self, Access, Clock, Server, Settings, State, TlsError, TlsFil
 use crate::logging;
 use crate::nats::{self, Messaging};
 use crate::nodes::NodeProvider;
-use crate::privileges::Identity;
 pub use crate::privileges::PrivilegeError;
+use crate::privileges::{self, Identity};
 use crate::reload::{self, Reloader};
 use crate::steps::{Retention, Steps};
 use crate::store_engine::StoreEngine;
@@ -147,6 +147,7 @@ fn print_answer(answer: impl Future<Output = Result<String, AskError>>) -> Resul
 
 /// `kymo salvage`.
 pub fn salvage(directory: PathBuf, confirmed: bool) -> Result<(), ServeError> {
+    privileges::spare(&directory)?;
     let (disk, _) = disk::open(disk::IoKind::Posix).map_err(ServeError::io("open the disk"))?;
     let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let options = Options::new(directory, kymo_engine::model::Metrics::default());
@@ -190,8 +191,7 @@ pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), Serve
         return Err(ServeError::Setting { what });
     }
     expect_store(&config)?;
-    // What root writes into a store the server could not read.
-    become_user(&config)?;
+    become_owner(&config)?;
     let provider = provider(&config)?;
     let env: Arc<dyn Env> = Arc::new(crate::machine::Machine::default());
     let disk = open_disk(&config).map_err(ServeError::io("open the disk"))?;
@@ -204,7 +204,7 @@ pub fn cleanup(path: Option<&Path>, due: Due, as_json: bool) -> Result<(), Serve
 /// `kymo import`.
 pub fn import(from: &[PathBuf], config: Option<&Path>, as_json: bool) -> Result<(), ServeError> {
     let config = settings(config)?;
-    become_user(&config)?;
+    become_owner(&config)?;
     Ok(tools::import(from, &config, as_json)?)
 }
 
@@ -224,7 +224,7 @@ pub fn backup(directory: &Path, to: &Path, config: Option<&Path>, as_json: bool)
 pub fn export(what: &Exported, config: Option<&Path>) -> Result<(), ServeError> {
     let config = settings(config)?;
     expect_store(&config)?;
-    become_user(&config)?;
+    become_owner(&config)?;
     Ok(tools::export(what, &config)?)
 }
 
@@ -294,6 +294,14 @@ fn become_user(config: &Config) -> Result<(), ServeError> {
         identity.assume(&config.storage.directory)?;
     }
     Ok(())
+}
+
+/// The same for a command on the store itself. What root writes there the server could not read.
+fn become_owner(config: &Config) -> Result<(), ServeError> {
+    if config.main.user.is_none() {
+        privileges::spare(&config.storage.directory)?;
+    }
+    become_user(config)
 }
 
 async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {

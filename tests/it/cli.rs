@@ -218,6 +218,32 @@ fn a_port_alone_is_that_of_all_interfaces() {
 }
 
 #[test]
+fn root_leaves_a_store_of_another_user_alone() {
+    let site = Site::new(&[]);
+    site.serve().stop();
+    // Only root can give a directory away.
+    if std::os::unix::fs::chown(site.data(), Some(65_534), None).is_err() {
+        return;
+    }
+    let before = bytes_below(&site.data());
+    let directory = site.data().display().to_string();
+    let with_config: [&[&str]; 4] = [
+        &["import", "--from", "nowhere"],
+        &["export", "--format", "csv", "--to", "-"],
+        &["archive", "--before", "2026-01-01"],
+        &["cleanup"],
+    ];
+    let with_config = with_config.map(|command| [command, &["--config", "config.json"]].concat());
+    for command in with_config.into_iter().chain([vec!["salvage", &directory], vec!["salvage", "--yes", &directory]]) {
+        let output = run(&site, &command);
+        let told = all_text(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
+        assert!(told.contains("sudo -u ") && told.contains(&directory), "{command:?}: {told}");
+        assert_eq!(bytes_below(&site.data()), before, "{command:?}");
+    }
+}
+
+#[test]
 fn check_config_prints_the_effective_settings_and_changes_nothing() {
     let site = Site::new(&[]);
     let before = bytes_below(site.path());
