@@ -566,4 +566,11 @@ mod tests {
             assert_eq!(codes, [code; 3], "{}", error());
         }
     }
+
+    #[test]
+    fn what_a_configuration_without_limits_comes_to_is_the_default_of_who_keeps_them() {
+        assert_eq!(http_settings(&Config::default()).limits, http::Limits::default());
+        let (options, usual) = (store_options(&Config::default()), store::Limits::default());
+        assert_eq!(format!("{:?}", options.limits), format!("{usual:?}"));
+    }
 }

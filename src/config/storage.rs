@@ -2,6 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use kymo_engine::store;
+
+use crate::http;
+
 /// How and where data are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
@@ -133,26 +137,28 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// What those who keep the limits take by themselves.
     fn default() -> Self {
+        let (http, store) = (http::Limits::default(), store::Limits::default());
         Self {
-            body: 32 << 20,
-            decoded_body: 64 << 20,
-            line: 64 << 10,
-            lines: 2_000_000,
-            hosts: 100_000,
-            series_per_host: 20_000,
-            series: 20_000_000,
-            connections: 4096,
-            connections_per_peer: 1024,
-            requests_per_second: 0,
-            query_points: 20_000_000,
-            request_points: 100_000_000,
-            queries: 16,
-            query_timeout: Duration::from_secs(30),
-            in_flight: 256 << 20,
-            head_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_mins(1),
+            body: http.body,
+            decoded_body: http.decoded_body,
+            line: store.decode.line_bytes,
+            lines: http.lines,
+            hosts: store.hosts,
+            series_per_host: store.series_per_host,
+            series: store.series,
+            connections: http.connections,
+            connections_per_peer: http.connections_per_peer,
+            requests_per_second: http.requests_per_second,
+            query_points: store.query_points,
+            request_points: http.request_points,
+            queries: http.queries,
+            query_timeout: http.query_time,
+            in_flight: http.in_flight,
+            head_timeout: http.head,
+            body_timeout: http.body_time,
+            idle_timeout: http.idle,
         }
     }
 }

@@ -48,12 +48,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body: 64 << 20,
+            body: 32 << 20,
             decoded_body: 64 << 20,
             lines: 2_000_000,
             json_body: 16 << 20,
             in_flight: 256 << 20,
-            connections: 8192,
+            connections: 4096,
             connections_per_peer: 1024,
             requests_per_second: 0,
             request_points: 100_000_000,
