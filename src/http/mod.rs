@@ -32,7 +32,7 @@ mod turn;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use app::{Clock, Reload, Settings, State};
 pub use auth::Access;

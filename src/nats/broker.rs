@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::BACK_OFF;
-use super::intake::Intake;
+use super::intake::{Given, Intake};
 use crate::config::JetStream;
 
 /// When the broker sends again what was not acknowledged. A commit takes milliseconds; a disk in trouble seconds.
@@ -170,7 +170,9 @@ async fn take(messages: Vec<Message>, intake: &Intake, unsettled: &mut Option<Jo
         bodies.push(message.payload);
         ackers.push(acker);
     }
-    let Some(lsn) = intake.give(bodies).await else { return false };
+    let Some(Given { lsn, failed }) = intake.give(bodies).await else { return false };
+    let mut index = 0..;
+    ackers.retain(|_| index.next().is_some_and(|index| !failed.contains(&index)));
     settled(unsettled).await;
     let intake = intake.clone();
     *unsettled = Some(tokio::spawn(async move {

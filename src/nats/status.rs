@@ -34,6 +34,7 @@ pub(super) struct Source {
     accepted: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     dropped: AtomicU64,
+    failed: AtomicU64,
     waits: AtomicU64,
     redelivered: AtomicU64,
     acknowledged: AtomicU64,
@@ -43,13 +44,14 @@ pub(super) struct Source {
 /// A family of `/metrics` with a sample a subject: its name, kind and help, and where the value is.
 type Family = (&'static str, &'static str, &'static str, fn(&Source) -> &AtomicU64);
 
-const OF_ALL: [Family; 5] = [
+const OF_ALL: [Family; 6] = [
     ("kymo_nats_messages_total", "counter", "Messages that arrived.", |source| &source.messages),
     ("kymo_nats_bytes_total", "counter", "Bytes of messages that the store took.", |source| &source.bytes),
     ("kymo_nats_lines_accepted_total", "counter", "Lines taken over from messages.", |source| &source.accepted),
     ("kymo_nats_messages_dropped_total", "counter", "Messages of core NATS for which there was no room.", |source| {
         &source.dropped
     }),
+    ("kymo_nats_messages_failed_total", "counter", "Messages whose writing panicked.", |source| &source.failed),
     ("kymo_nats_waits_total", "counter", "Pauses because the store took no writes.", |source| &source.waits),
 ];
 
@@ -84,6 +86,7 @@ impl Status {
             accepted: AtomicU64::new(0),
             refused: Mutex::default(),
             dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -217,6 +220,11 @@ impl Source {
     /// There was no room for a message.
     pub(super) fn dropped(&self) {
         self.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Writing a message panicked.
+    pub(super) fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
     }
 
     /// The store has decided about a message of `len` bytes.

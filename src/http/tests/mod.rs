@@ -7,7 +7,7 @@ mod recorded;
 mod write;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
@@ -25,7 +25,7 @@ type OnWrite = Box<dyn FnMut(&[u8]) -> Result<Written, Unavailable> + Send>;
 type OnQuery = Box<dyn Fn(&Query) -> Vec<Result<Answer, SeriesError>> + Send + Sync>;
 
 /// A store for tests.
-struct Fake {
+pub(crate) struct Fake {
     /// What a write comes to.
     on_write: Mutex<OnWrite>,
     /// What a query comes to.
@@ -50,7 +50,7 @@ impl Default for Fake {
 }
 
 impl Fake {
-    fn writing(on_write: impl FnMut(&[u8]) -> Result<Written, Unavailable> + Send + 'static) -> Self {
+    pub(crate) fn writing(on_write: impl FnMut(&[u8]) -> Result<Written, Unavailable> + Send + 'static) -> Self {
         Self { on_write: Mutex::new(Box::new(on_write)), ..Self::default() }
     }
 
@@ -74,7 +74,8 @@ impl Engine for Fake {
         _: Option<&[String]>,
     ) -> Result<Written, Unavailable> {
         self.writes.lock().unwrap().push((body.to_vec(), default_cluster.to_owned(), complete));
-        (self.on_write.lock().unwrap())(body)
+        // A write of a test may panic.
+        (self.on_write.lock().unwrap_or_else(PoisonError::into_inner))(body)
     }
 
     fn when_durable(&self, _: Lsn, done: Done) {
