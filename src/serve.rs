@@ -316,7 +316,7 @@ async fn run(config: &Config, options: &Serve) -> Result<(), ServeError> {
 
     // Nothing is created before this, so nothing belongs to root.
     become_user(config)?;
-    // So does a certificate that cannot be used: it is looked at before the store is opened.
+    // A certificate that cannot be used must leave no trace either: it is looked at before the store is opened.
     let settings = http_settings(config);
     http::check(&settings)?;
     let provider = provider(config)?;

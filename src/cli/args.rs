@@ -364,7 +364,7 @@ struct ExportArgs {
     /// The form
     #[arg(long)]
     format: ExportFormat,
-    /// A new file, or `-` for stdout; for bin and json a new or empty directory
+    /// A new file, or `-` for stdout; for bin, json and parquet a new or empty directory
     #[arg(long, value_name = "PATH")]
     to: PathBuf,
     /// Only this cluster

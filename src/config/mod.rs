@@ -1,8 +1,8 @@
-//! The configuration: one JSON file, the predecessor's, with one section more (`storage`).
+//! The configuration: one JSON file, the predecessor's, with three sections more (`storage`, `auth`, `nats-jetstream`).
 //!
 //! Owns the meaning of every key, its default and its bounds. Promises that nothing an administrator wrote is
-//! dropped in silence: what has no meaning here is a note, what moved is a warning, what is unknown inside a known section is an error; each names file, line, key and what to do.
-//! It reads files and never writes any.
+//! dropped in silence: what has no meaning here is a note, what moved is a warning, what is unknown inside a known
+//! section is an error; each names file, line, key and what to do. It reads files and never writes any.
 //!
 //! [`layout`] declares each key once, for both directions; [`reader`] fills a draft from a file, [`writer`] prints
 //! it, [`settle`] checks what needs more than one key. [`source`] knows lines, [`flat`] knows the old flat file.

@@ -124,9 +124,9 @@ pub struct Limits {
     pub request_points: u64,
     /// Queries that are evaluated at one time.
     pub queries: usize,
-    /// The time in which a query must be answered.
+    /// How long the queries of one request may be evaluated. Looked at between two parts of a query.
     pub query_timeout: Duration,
-    /// Bytes of bodies that wait to be durable; at least `body` and `decoded_body`.
+    /// Bytes of bodies held at one time, those of writes until they are durable; at least `body` and `decoded_body`.
     pub in_flight: usize,
     /// The time in which the head of a request must have arrived.
     pub head_timeout: Duration,

@@ -13,7 +13,7 @@ pub struct Limits {
     pub lines: usize,
     /// The longest body of any other request in bytes: a decoded JSON document takes a multiple of its text.
     pub json_body: usize,
-    /// Bytes of all bodies held at one time. A body waits for its bytes before it is read.
+    /// Bytes of bodies held at one time, those of writes until they are durable. A byte that finds no room waits.
     pub in_flight: usize,
     /// Connections at one time; at the limit the next ones wait, then are told 503.
     pub connections: usize,
@@ -39,7 +39,7 @@ pub struct Limits {
     pub body_time: Duration,
     /// How long a client may send no byte of a body, or take less than 64 KiB of an answer that waits for it.
     pub stall: Duration,
-    /// How long the queries of one request may be evaluated. Looked at between two queries.
+    /// How long the queries of one request may be evaluated. Looked at between two parts of a query.
     pub query_time: Duration,
     /// How long running requests may go on after shutdown was asked for.
     pub grace: Duration,
