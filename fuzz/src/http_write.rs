@@ -75,8 +75,8 @@ impl Engine for Current {
         while store.commit_step() == Progress::Done {}
     }
 
-    fn hosts(&self, _: &str) -> Vec<String> {
-        Vec::new()
+    fn hosts(&self, _: &str, _: i64, _: i64) -> Result<Vec<String>, Unavailable> {
+        Ok(Vec::new())
     }
 
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
@@ -87,12 +87,12 @@ impl Engine for Current {
         Ok(Freed::default())
     }
 
-    fn debug(&self, _: &[String]) -> Option<DebugTree> {
-        None
+    fn debug(&self, _: &[String]) -> Result<Option<DebugTree>, Unavailable> {
+        Ok(None)
     }
 
-    fn health(&self, _: &str, _: &str, _: &[String]) -> Option<NodeHealth> {
-        None
+    fn health(&self, _: &str, _: &str, _: &[String]) -> Result<Option<NodeHealth>, Unavailable> {
+        Ok(None)
     }
 
     fn diagnose(&self, _: Option<&str>, _: &str, _: &str) -> Diagnosis {

@@ -45,8 +45,8 @@ impl Engine for Watch {
         done(Ok(()));
     }
 
-    fn hosts(&self, _: &str) -> Vec<String> {
-        vec!["a1".to_owned(), "a\"2\u{1}".to_owned()]
+    fn hosts(&self, _: &str, _: i64, _: i64) -> Result<Vec<String>, Unavailable> {
+        Ok(vec!["a1".to_owned(), "a\"2\u{1}".to_owned()])
     }
 
     fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
@@ -62,12 +62,12 @@ impl Engine for Watch {
         Ok(Freed::default())
     }
 
-    fn debug(&self, _: &[String]) -> Option<DebugTree> {
-        None
+    fn debug(&self, _: &[String]) -> Result<Option<DebugTree>, Unavailable> {
+        Ok(None)
     }
 
-    fn health(&self, _: &str, _: &str, _: &[String]) -> Option<NodeHealth> {
-        None
+    fn health(&self, _: &str, _: &str, _: &[String]) -> Result<Option<NodeHealth>, Unavailable> {
+        Ok(None)
     }
 
     fn diagnose(&self, _: Option<&str>, metric: &str, host: &str) -> Diagnosis {

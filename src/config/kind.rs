@@ -296,12 +296,12 @@ impl Kind<Vec<u32>> for Numbers {
     }
 }
 
-/// NATS servers, separated by commas; an empty string is none. Those that are asked over WebSockets are servers too,
+/// NATS servers, separated by commas; an empty string is none. Those that are asked over web sockets are servers too,
 /// although kymo cannot ask them.
 pub(super) struct Servers;
 
 impl Servers {
-    /// Whether one of them is asked over WebSockets.
+    /// Whether one of them is asked over web sockets.
     pub(super) fn use_websockets(text: &str) -> bool {
         Self::split(text).any(|server| server.parse::<ServerAddr>().is_ok_and(|server| server.is_websocket()))
     }

@@ -164,6 +164,7 @@ impl Layouts {
 
     /// The same, where no host shares a layout of more bytes in the log than these: what one host may have is bounded,
     /// and must not grow by what others have.
+    #[must_use]
     pub fn sharing_at_most(self, bytes_max: usize) -> Self {
         Self { bytes_max, ..self }
     }

@@ -341,15 +341,9 @@ fn on_a_full_disk_a_snapshot_lets_go_of_the_log_by_itself() {
     disk.set_capacity(Some(disk.used() + prepared + prepared / 2));
     let mut written = 0_u32;
     loop {
-        let lines: String = (0..100)
-            .map(|core| {
-                format!(
-                    "load,cluster=c,hostname=h{},type=core,type-id={core} value=1 {}\n",
-                    written % 5,
-                    NOON + i64::from(written)
-                )
-            })
-            .collect();
+        let (host, time) = (written % 5, NOON + i64::from(written));
+        let line = |core| format!("load,cluster=c,hostname=h{host},type=core,type-id={core} value=1 {time}\n");
+        let lines: String = (0..100).map(line).collect();
         if store.write(lines.as_bytes(), "", true).is_err() || store.commit_step() == Progress::Blocked {
             break;
         }
