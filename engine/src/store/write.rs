@@ -206,7 +206,8 @@ impl Store {
             rows.push(row, ordinal, point.value);
             accepted += 1;
             let placed = state.runs.placed(ordinal, point.time, point.frequency, run, slot);
-            lately = [placed.map(|placed| (placed, row)), lately[0]];
+            let before = lately[0].filter(|(placed, _)| state.runs.is_current(placed));
+            lately = [placed.map(|placed| (placed, row)), before];
         }
         written.accepted += accepted;
         let layout = Arc::clone(&state.layout);
