@@ -3,9 +3,6 @@
 use arbitrary::{Arbitrary, Unstructured};
 use kymo_engine::sim::{Script, run};
 
-/// Operations of one run: enough for a few lives.
-const OPS: usize = 60;
-
 /// The bytes are a script of the engine's simulator: writes, background work, faults of the disk, crashes.
 ///
 /// All oracles of the simulator hold, to the quiet end that every script has.
@@ -14,8 +11,7 @@ const OPS: usize = 60;
 ///
 /// Where one of them does not hold.
 pub fn engine_ops(data: &[u8]) {
-    let Ok(mut script) = Script::arbitrary_take_rest(Unstructured::new(data)) else { return };
-    script.ops.truncate(OPS);
+    let Ok(script) = Script::arbitrary_take_rest(Unstructured::new(data)) else { return };
     if let Err(failure) = run(&script) {
         panic!("{failure}\n{script:?}");
     }

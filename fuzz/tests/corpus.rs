@@ -158,13 +158,60 @@ fn writes() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// Bytes that scripts of the simulator are made of.
+/// Scripts of the simulator in the bytes that it reads them from: a number, the options, then operations.
 fn scripts() -> Vec<(String, Vec<u8>)> {
-    let bytes = |seed| {
-        let mut numbers = Numbers(seed);
-        (0..24).flat_map(|_| numbers.next().to_le_bytes()).collect::<Vec<u8>>()
+    const NOTHING: [u8; 7] = [0; 7];
+    // An interval, a retention, a short window, short and late writes; two hosts.
+    const EVERYTHING: [u8; 7] = [1, 1, 0, 1, 1, 1, 1];
+    let (commit, prepare, compact) = (op(2, &[]), op(4, &[]), op(5, &[1, 64]));
+    let (restart, kill, cut) = (op(14, &[]), op(15, &[0]), op(15, &[1]));
+    let query = |series| op(9, &[series, 200, 0, 255, 0]);
+    let crash_at = |nth, power| op(16, &[nth, power]);
+    let life = [
+        [body(0, 8), commit.clone(), query(0), body(3, 5), commit.clone(), compact.clone(), query(3)].concat(),
+        [op(12, &[3, 0]), body(1, 4), commit.clone(), op(10, &[1]), kill.clone(), query(0), body(2, 8)].concat(),
+        [op(1, &[]), commit.clone(), prepare.clone(), restart.clone(), op(8, &[1, 0, 0]), query(1), cut.clone()]
+            .concat(),
+    ];
+    let crashes = [
+        [body(0, 8), crash_at(2, 1), commit.clone(), body(5, 3), commit.clone(), query(5), compact.clone()].concat(),
+        [body(1, 2), commit.clone(), op(17, &[1, 9, 1]), query(0), body(4, 8), crash_at(7, 0), commit.clone()].concat(),
+        [op(12, &[160, 15]), body(0, 4), commit.clone(), crash_at(30, 1), compact.clone(), op(6, &[]), query(4)]
+            .concat(),
+        [op(11, &[]), body(2, 3), op(3, &[]), cut.clone(), op(13, &[0xd0, 0xff]), body(2, 3), op(22, &[])].concat(),
+    ];
+    let faults = [
+        [body(0, 8), op(20, &[1, 0, 2, 0]), commit.clone(), body(1, 1), kill.clone(), query(0), commit.clone()]
+            .concat(),
+        [body(3, 8), commit.clone(), op(20, &[0, 2, 2, 1]), compact.clone(), body(3, 2), commit.clone(), cut].concat(),
+        [op(18, &[8]), body(6, 8), commit.clone(), compact.clone(), query(6), restart, op(19, &[]), prepare].concat(),
+        [body(7, 2), commit, op(21, &[0, 0, 64, 0]), op(21, &[1, 0, 9, 2]), compact, query(7), kill, query(6)].concat(),
+    ];
+    let script = |name: &str, seed: u64, setup: [u8; 7], ops: &[Vec<u8>]| {
+        named(name, [&seed.to_le_bytes()[..], &setup, &ops.concat()].concat())
     };
-    (0..3).map(|seed| named(&format!("numbers-{seed}"), bytes(seed))).collect()
+    vec![
+        script("life", 1, NOTHING, &life),
+        script("crashes", 2, EVERYTHING, &crashes),
+        script("faults", 3, NOTHING, &faults),
+    ]
+}
+
+/// The variant of an enum as `arbitrary` reads it: four bytes, of which each variant has an equal share.
+fn variant(number: u64, of: u64) -> [u8; 4] {
+    u32::try_from((number << 32).div_ceil(of)).expect("it is one of them").to_le_bytes()
+}
+
+/// An operation by its number.
+fn op(number: u64, fields: &[u8]) -> Vec<u8> {
+    [&variant(number, 23), fields].concat()
+}
+
+/// A body of up to eight present samples of series that differ.
+fn body(series: u8, count: u8) -> Vec<u8> {
+    let line = |at| [&variant(0, 2)[..], &[series + 2 * at], &variant(0, 6), &[at]].concat();
+    let lines: Vec<_> = (0..count).map(line).collect();
+    op(0, &[&[count - 1], lines.concat().as_slice()].concat())
 }
 
 /// A generator of numbers that looks random and is always the same.
@@ -282,6 +329,32 @@ fn valid_seeds_are_accepted() {
     let snapshot = kymo_engine::snapshot::Snapshot::open_unlisted(Region::copy_of(&samples::snapshot())).unwrap();
     assert_eq!((snapshot.host_count(), snapshot.stripe_count()), (2, 6));
     assert!(snapshot.verify().all(|piece| piece.is_ok()));
+}
+
+/// A store of which hardly anything is asked keeps its promises: seeds must come to what a fuzzer is to vary.
+#[test]
+fn seeds_of_scripts_write_commit_compact_ask_and_crash() {
+    use arbitrary::{Arbitrary as _, Unstructured};
+    use kymo_engine::sim::{Op, Script};
+    let kind = |op: &Op| format!("{op:?}").split([' ', '(']).next().map(str::to_owned);
+    let mut kinds = std::collections::BTreeSet::new();
+    for (seed, bytes) in seeds("engine_ops") {
+        let script = Script::arbitrary_take_rest(Unstructured::new(&bytes)).expect("any bytes are a script");
+        assert!(script.ops.len() > 20, "{seed} has {} operations", script.ops.len());
+        assert!(
+            matches!(&script.ops[0], Op::Write(lines) if lines.len() == 8),
+            "{seed} begins with {:?}",
+            script.ops[0]
+        );
+        let of_seed: Vec<_> = script.ops.iter().filter_map(kind).collect();
+        for wanted in ["Write", "Commit", "Compact", "Query", "Crash"] {
+            assert!(of_seed.iter().any(|kind| kind == wanted), "{seed} has no {wanted}: {of_seed:?}");
+        }
+        kinds.extend(of_seed);
+    }
+    for wanted in ["CrashAt", "CrashTwice", "Restart", "Fail", "Fill", "Free", "Retain", "Damage"] {
+        assert!(kinds.contains(wanted), "no seed has {wanted}: {kinds:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What can happen to a store.
 
 use crate::disk::sim::Rng;
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
+
+/// Operations of a script that a fuzzer makes, at most: enough for a few lives.
+const OPS: usize = 60;
 
 /// Where a sample lies in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary)]
@@ -40,7 +43,7 @@ pub enum Line {
 #[derive(Clone, Debug, PartialEq, Eq, Arbitrary)]
 pub enum Op {
     /// A body arrives.
-    Write(Vec<Line>),
+    Write(#[arbitrary(with = lines)] Vec<Line>),
     /// The last body arrives again.
     WriteAgain,
     /// All that waits is committed.
@@ -171,7 +174,22 @@ pub struct Script {
     /// What it begins with.
     pub setup: Setup,
     /// What happens.
+    #[arbitrary(with = ops)]
     pub ops: Vec<Op>,
+}
+
+/// As many operations as there are bytes for: a `Vec` of its own would end at every second one.
+fn ops(u: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Op>> {
+    let mut ops = Vec::new();
+    while !u.is_empty() && ops.len() < OPS {
+        ops.push(u.arbitrary()?);
+    }
+    Ok(ops)
+}
+
+/// A body of one to eight lines, as a byte says.
+fn lines(u: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Line>> {
+    (0..=u8::arbitrary(u)? % 8).map(|_| u.arbitrary()).collect()
 }
 
 /// Which classes of events a seed has, and how often.
