@@ -21,7 +21,7 @@ mod world;
 pub use crate::canary::{Canary, set as set_canary};
 pub use damage::Swept;
 pub use op::{Line, Op, Script, Setup, When};
-pub use oracle::{Failure, Oracle};
+pub use oracle::{Failure, Oracle, o13_determinism};
 pub use report::{Probe, Report};
 pub use shrink::shrink;
 pub use world::{Start, run, run_from, sweep};

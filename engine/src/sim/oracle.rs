@@ -6,6 +6,7 @@
 
 use super::model::{Difference, Model};
 use super::read::names;
+use super::report::Report;
 use crate::store::Written;
 use std::fmt;
 
@@ -39,6 +40,8 @@ pub enum Oracle {
     O12,
     /// Determinism: the same seed gives the same run.
     O13,
+    /// None of them: the run panicked.
+    Panic,
 }
 
 /// A broken promise, and how it showed.
@@ -108,6 +111,11 @@ pub(super) fn o10_liveness(is_done: bool, what: impl FnOnce() -> String) -> Chec
 /// O11: this stays within its bounds.
 pub(super) fn o11_bounded(is_within: bool, what: impl FnOnce() -> String) -> Checked {
     hold(Oracle::O11, is_within, what)
+}
+
+/// O13: two runs of the same script are one.
+pub fn o13_determinism(run: &Report, again: &Report) -> Result<(), Failure> {
+    hold(Oracle::O13, run == again, || format!("another run at the second time: {run:?}, then {again:?}"))
 }
 
 /// O1, O2, O8, O12: what was read is what the model has. `when` tells which: after a crash O1 and O8, else O12.

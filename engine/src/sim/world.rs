@@ -11,6 +11,7 @@ use super::read;
 use super::report::{Probe, Report};
 use super::{Op, Script, Setup};
 use crate::archive::LocalDirectory;
+use crate::canary;
 use crate::disk::Disk;
 use crate::disk::sim::{Crash, Fault, Rng, SimDisk};
 use crate::env::Env;
@@ -140,6 +141,8 @@ pub fn run(script: &Script) -> Result<Report, Failure> {
 
 /// Runs a script with something more. Gives the report, in which `planned` says how many crashes of `start` came.
 pub fn run_from(script: &Script, start: Start) -> Result<Report, Failure> {
+    // What a run that panicked has left in this thread.
+    canary::set_amidst(None);
     let is_brief = !start.crashes.is_empty() || start.fault.is_some();
     let mut world = World::new(script, start)?;
     let result = world.live(&script.ops).and_then(|()| quiet::end(&mut world, is_brief));

@@ -2,7 +2,8 @@
 //!
 //! `KYMO_SIM_SEEDS=from..to` names the seeds, `KYMO_SIM_SECONDS=n` goes on with new ones for that long.
 
-use kymo_engine::sim::{Failure, Probe, Report, Script, run, shrink};
+use crate::outcome::{Runner, explain, outcome, outcome_twice};
+use kymo_engine::sim::{Probe, Report, Script};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,30 +38,10 @@ impl Plan {
     }
 }
 
-/// A failure with its seed, its shortest script and the command that repeats it.
-fn explain(script: &Script, failure: &Failure) -> String {
-    let (shrunk, failure_then) = shrink(script, failure);
-    let seed = script.seed;
-    let ops: Vec<String> = shrunk.ops.iter().map(|op| format!("  {op:?}")).collect();
-    let ops = ops.join("\n");
-    format!(
-        "seed {seed}: {failure}\n{} of {} operations are enough ({failure_then}), with {:?}:\n{ops}\nagain: \
-         KYMO_SIM_SEEDS={seed}..{} cargo test -p kymo-engine --test sim -- campaign",
-        shrunk.ops.len(),
-        script.ops.len(),
-        shrunk.setup,
-        seed + 1
-    )
-}
-
 fn run_seed(seed: u64) -> Result<Report, String> {
     let script = Script::of_seed(seed);
-    let report = run(&script).map_err(|failure| explain(&script, &failure))?;
-    if seed.is_multiple_of(TWICE) {
-        let again = run(&script).map_err(|failure| explain(&script, &failure))?;
-        assert_eq!(report, again, "O13: seed {seed} gives another run");
-    }
-    Ok(report)
+    let runner: Runner<'_> = if seed.is_multiple_of(TWICE) { &outcome_twice } else { &outcome };
+    runner(&script).map_err(|failure| explain(&script, &failure, runner))
 }
 
 fn run_all(plan: &Plan) -> Result<(Report, u64), String> {

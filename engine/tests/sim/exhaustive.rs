@@ -1,8 +1,9 @@
 //! Small workloads, every point of them: the machine stops at each operation of the disk and at each operation of the
 //! recovery after it, each operation fails, and every byte of the files rots.
 
+use crate::outcome::caught;
 use kymo_engine::disk::sim::{Fault, Target};
-use kymo_engine::sim::{Line, Op, Script, Setup, Start, Swept, When, run, run_from, sweep};
+use kymo_engine::sim::{Failure, Line, Op, Script, Setup, Start, Swept, When, run, run_from, sweep};
 
 fn write(samples: &[(u8, When, u8)]) -> Op {
     let line = |&(series, when, value): &(u8, When, u8)| Line::Sample { series, when, value };
@@ -49,13 +50,20 @@ fn work(seed: u64, is_interval: bool) -> Script {
     Script { seed, setup, ops }
 }
 
+/// Ends a test with a failure, where it was, and the command that comes to it again.
+fn give_up(test: &str, at: &str, failure: &Failure) -> ! {
+    panic!("{at}: {failure}\nagain: cargo test -p kymo-engine --test sim -- exhaustive::{test}")
+}
+
 /// Runs work with crashes at these operations; how many of them came.
 fn crashes_that_came(seed: u64, is_interval: bool, crashes: &[(u64, bool)]) -> u64 {
     let start = Start { crashes: crashes.to_vec(), ..Start::default() };
-    match run_from(&work(seed, is_interval), start) {
-        Ok(report) => report.planned,
-        Err(failure) => panic!("seed {seed}, interval {is_interval}, stopped at {crashes:?}: {failure}"),
-    }
+    let script = work(seed, is_interval);
+    let report = caught(|| run_from(&script, start)).unwrap_or_else(|failure| {
+        let at = format!("seed {seed}, interval {is_interval}, stopped at {crashes:?}");
+        give_up("a_crash_at_any_operation_and_at_any_of_the_recovery_loses_nothing", &at, &failure)
+    });
+    report.planned
 }
 
 #[test]
@@ -107,10 +115,14 @@ fn any_operation_may_fail_once_or_for_good_in_any_way() {
                 for nth in 1.. {
                     runs += 1;
                     let start = Start { fault: Some(Fault { target, nth, errno, is_sticky }), ..Start::default() };
-                    match run_from(&work(nth, is_interval), start) {
-                        Ok(report) if report.faults == 0 => break,
-                        Ok(_) => {}
-                        Err(failure) => panic!("{target:?} {nth} fails with {errno}, for good {is_sticky}: {failure}"),
+                    let report = caught(|| run_from(&work(nth, is_interval), start)).unwrap_or_else(|failure| {
+                        let at = format!(
+                            "seed {nth}, interval {is_interval}, {target:?} {nth} fails with {errno}, for good {is_sticky}"
+                        );
+                        give_up("any_operation_may_fail_once_or_for_good_in_any_way", &at, &failure)
+                    });
+                    if report.faults == 0 {
+                        break;
                     }
                 }
             }
@@ -129,6 +141,11 @@ mod libc_errno {
 #[test]
 fn the_same_script_gives_the_same_run() {
     assert_eq!(run(&work(3, false)).unwrap(), run(&work(3, false)).unwrap());
+}
+
+fn give_up_sweep(stride: usize, failure: &Failure) -> ! {
+    let at = format!("with KYMO_SIM_STRIDE={stride}");
+    give_up("no_damage_of_any_byte_or_sector_of_any_file_is_silent", &at, failure)
 }
 
 /// `KYMO_SIM_STRIDE=1` damages every byte.
@@ -152,8 +169,10 @@ fn no_damage_of_any_byte_or_sector_of_any_file_is_silent() {
     let parts = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let swept: Vec<Swept> = std::thread::scope(|scope| {
         let script = &script;
-        let sweeps: Vec<_> = (0..parts).map(|part| scope.spawn(move || sweep(script, stride, (part, parts)))).collect();
-        sweeps.into_iter().map(|part| part.join().unwrap().unwrap_or_else(|failure| panic!("{failure}"))).collect()
+        let swept = |part| caught(|| sweep(script, stride, (part, parts)));
+        let sweeps: Vec<_> = (0..parts).map(|part| scope.spawn(move || swept(part))).collect();
+        let ended = sweeps.into_iter().map(|part| part.join().unwrap());
+        ended.map(|swept| swept.unwrap_or_else(|failure| give_up_sweep(stride, &failure))).collect()
     });
     let sum = |of: fn(&Swept) -> u64| swept.iter().map(of).sum::<u64>();
     let (refused, told) = (sum(|it| it.refused), sum(|it| it.told));

@@ -7,3 +7,4 @@
 mod campaign;
 mod canaries;
 mod exhaustive;
+mod outcome;
