@@ -16,19 +16,19 @@ use std::time::Duration;
 const SIZE: Size = Size { writers: 3, hosts: 2 };
 
 /// All cases of one file system, over and over for `rounds`.
-pub(crate) fn run(run: &Run, kind: Kind, rounds: u64, tally: &mut Tally) -> Result<(), Failure> {
-    let mut random = Random(run.seed);
+pub(crate) fn run(run: &Run, kind: Kind, rounds: u64) -> Result<Tally, Failure> {
+    let (mut random, mut tally) = (Random(run.seed), Tally::default());
     for _ in 0..rounds {
         for io in ["io_uring", "posix"] {
             for asked in [Asked::Write, Asked::Flush] {
                 for times in [1, u64::MAX] {
-                    one(run, kind, io, (asked, times), &mut random, tally)
+                    one(run, kind, io, (asked, times), &mut random, &mut tally)
                         .map_err(|error| format!("{asked:?} under {} with {io}, {times} times: {error}", kind.name))?;
                 }
             }
         }
     }
-    Ok(())
+    Ok(tally)
 }
 
 fn one(

@@ -154,8 +154,3 @@ fn unreadable(run: &Run, io: &str, times: u64, random: &mut Random, tally: &mut 
     disk.forget_pages();
     recover(setup, &fleet, &ticks, tally)
 }
-
-/// A log whose sync fails, then a power cut, with a server that acknowledges before it syncs. Must lose something.
-pub(crate) fn canary(run: &Run) -> Result<bool, Failure> {
-    crate::power::canary(run)
-}
