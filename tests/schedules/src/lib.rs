@@ -14,6 +14,7 @@ mod threads {
     pub(crate) use shuttle::thread::spawn;
 }
 
+use kymo_engine::sim::{Canary, set_canary};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
@@ -47,6 +48,19 @@ fn writers_that_were_refused_for_what_waits_get_in_when_it_is_written() {
 #[test]
 fn when_the_log_fails_everyone_is_told_once() {
     explore(scenarios::failure_reaches_everyone);
+}
+
+/// Shows that an order in which the store itself breaks is found: a reader that takes hold of the snapshots before the
+/// head misses rows that move in between.
+#[test]
+fn a_reader_that_misses_rows_that_move_is_found() {
+    // The scheduler's threads are all of this one.
+    set_canary(Some(Canary::CaptureSnapshotsFirst));
+    let found = std::panic::catch_unwind(|| explore(scenarios::reads_never_go_back));
+    set_canary(None);
+    let what = found.expect_err("no order shows it");
+    let what = what.downcast_ref::<String>().expect("an assertion has a text");
+    assert!(what.contains(" after Some(") || what.contains("left == right"), "{what}");
 }
 
 /// Shows that an order that breaks something is found: a value that was not waited for is not there yet in most.
