@@ -62,6 +62,14 @@ pub enum Canary {
     ArchiveUnchecked,
     /// Runs that were forgotten are not looked for when the clock goes back.
     ForgottenRunsStay,
+    /// Damage in front of what was durable is the end of the log.
+    DamageEndsLog,
+    /// A segment does not say where the one before it ended.
+    NoSeal,
+    /// A missing value takes the place of one that is there, when it is read.
+    MissingOverwritesInReads,
+    /// After a restart nothing is known to be archived.
+    ForgetArchived,
 }
 
 #[cfg(feature = "sim")]
@@ -79,7 +87,7 @@ mod switch {
 
     impl Canary {
         /// All of them.
-        pub const ALL: [Self; 27] = [
+        pub const ALL: [Self; 31] = [
             Self::AckBeforeSync,
             Self::SkipDirectorySync,
             Self::AcceptMisplacedFrames,
@@ -107,6 +115,10 @@ mod switch {
             Self::DropBeforeArchived,
             Self::ArchiveUnchecked,
             Self::ForgottenRunsStay,
+            Self::DamageEndsLog,
+            Self::NoSeal,
+            Self::MissingOverwritesInReads,
+            Self::ForgetArchived,
         ];
     }
 

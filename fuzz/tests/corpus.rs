@@ -181,8 +181,16 @@ fn scripts() -> Vec<(String, Vec<u8>)> {
         [op(11, &[]), body(2, 3), op(3, &[]), cut.clone(), op(13, &[0xd0, 0xff]), body(2, 3), op(22, &[])].concat(),
     ];
     let faults = [
-        [body(0, 8), op(20, &[1, 0, 2, 0]), commit.clone(), body(1, 1), kill.clone(), query(0), commit.clone()]
-            .concat(),
+        [
+            body(0, 8),
+            op(20, &[1, 0, 2, 0]),
+            commit.clone(),
+            body(1, 1),
+            op(23, &[1, 1, 2, 2, 0]),
+            query(0),
+            commit.clone(),
+        ]
+        .concat(),
         [body(3, 8), commit.clone(), op(20, &[0, 2, 2, 1]), compact.clone(), body(3, 2), commit.clone(), cut].concat(),
         [op(18, &[8]), body(6, 8), commit.clone(), compact.clone(), query(6), restart, op(19, &[]), prepare].concat(),
         [body(7, 2), commit, op(21, &[0, 0, 64, 0]), op(21, &[1, 0, 9, 2]), compact, query(7), kill, query(6)].concat(),
@@ -204,7 +212,7 @@ fn variant(number: u64, of: u64) -> [u8; 4] {
 
 /// An operation by its number.
 fn op(number: u64, fields: &[u8]) -> Vec<u8> {
-    [&variant(number, 23), fields].concat()
+    [&variant(number, 24), fields].concat()
 }
 
 /// A body of up to eight present samples of series that differ.
@@ -352,7 +360,7 @@ fn seeds_of_scripts_write_commit_compact_ask_and_crash() {
         }
         kinds.extend(of_seed);
     }
-    for wanted in ["CrashAt", "CrashTwice", "Restart", "Fail", "Fill", "Free", "Retain", "Damage"] {
+    for wanted in ["CrashAt", "CrashTwice", "CrashThenFail", "Restart", "Fail", "Fill", "Free", "Retain", "Damage"] {
         assert!(kinds.contains(wanted), "no seed has {wanted}: {kinds:?}");
     }
 }

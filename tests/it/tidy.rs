@@ -23,7 +23,8 @@ fn the_predecessors_formats_know_the_disk_alone() {
 
 #[test]
 fn queries_know_values_and_slots_alone() {
-    assert_knows_only("query", &["model", "slot"]);
+    // And how to be broken on purpose, which is nothing outside of tests.
+    assert_knows_only("query", &["model", "slot", "canary"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! an effect; never another value.
 
 use super::model::{FREQUENCIES, Model};
-use super::oracle::{Checked, Failure, Oracle};
+use super::oracle::{Checked, Failure, Oracle, o2_no_invention};
 use super::read;
 use super::report::Probe;
 use super::world::{DIRECTORY, World, archive_on};
@@ -46,7 +46,7 @@ pub(super) fn trial(world: &mut World, file: u8, at: u16, how: u8) -> Checked {
     let change: Option<Change<'_>> = if how % 8 == 7 { None } else { Some(&change) };
     let seed = world.rng.number();
     let told = format!("kind {} of {used}", how % 8);
-    if let Some(probe) = Trial::run(world, seed, (path, bytes), at, change, &told, how % 8 == 6)? {
+    if let Some(probe) = Trial::run(world, seed, (path, bytes), at, change, &told)? {
         world.report.reach(probe);
     }
     Ok(())
@@ -84,12 +84,12 @@ pub(super) fn sweep(world: &World, stride: usize, (part, parts): (usize, usize))
             _ => &mut swept.manifest,
         };
         *longest = used.max(*longest);
-        let mut judge = |at: usize, change: Change<'_>, told: &str, is_cut| -> Checked {
+        let mut judge = |at: usize, change: Change<'_>, told: &str| -> Checked {
             trials += 1;
             if trials % parts != part {
                 return Ok(());
             }
-            let judged = Trial::run(world, 1, (path, bytes), at, Some(change), told, is_cut)?;
+            let judged = Trial::run(world, 1, (path, bytes), at, Some(change), told)?;
             match judged {
                 Some(Probe::DamageRefused | Probe::Salvaged) => swept.refused += 1,
                 Some(Probe::DamageTold) => swept.told += 1,
@@ -101,28 +101,23 @@ pub(super) fn sweep(world: &World, stride: usize, (part, parts): (usize, usize))
         };
         // Behind what is used there are zeros, all alike.
         for at in (number % stride..(used + SECTOR).min(bytes.len())).step_by(stride) {
-            judge(at, &|bytes| bytes[at] ^= 1 << (at % 8), "a bit flipped", false)?;
-            judge(at, &|bytes| bytes[at] = 0, "a byte zeroed", false)?;
-            judge(at, &|bytes| bytes.truncate(at), "cut off", true)?;
+            judge(at, &|bytes| bytes[at] ^= 1 << (at % 8), "a bit flipped")?;
+            judge(at, &|bytes| bytes[at] = 0, "a byte zeroed")?;
+            judge(at, &|bytes| bytes.truncate(at), "cut off")?;
         }
         for sector in (0..used).step_by(SECTOR) {
             let end = (sector + SECTOR).min(bytes.len());
-            judge(sector, &|bytes| bytes[sector..end].fill(0), "a sector zeroed", false)?;
+            judge(sector, &|bytes| bytes[sector..end].fill(0), "a sector zeroed")?;
             for other in [sector + SECTOR, sector + BLOCK, sector.wrapping_sub(BLOCK)] {
                 if other < used && other + (end - sector) <= bytes.len() {
                     let low = sector.min(other);
-                    judge(
-                        sector,
-                        &|bytes| bytes.copy_within(other..other + end - sector, sector),
-                        "a sector twice",
-                        false,
-                    )?;
+                    judge(sector, &|bytes| bytes.copy_within(other..other + end - sector, sector), "a sector twice")?;
                     let swap = |bytes: &mut Vec<u8>| {
                         let kept = bytes[sector..end].to_vec();
                         bytes.copy_within(other..other + end - sector, sector);
                         bytes[other..other + end - sector].copy_from_slice(&kept);
                     };
-                    judge(low, &swap, "two sectors swapped", false)?;
+                    judge(low, &swap, "two sectors swapped")?;
                 }
             }
         }
@@ -144,8 +139,9 @@ fn used(bytes: &[u8]) -> usize {
 /// What damage does to the bytes of a file.
 type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
-/// One kind of damage: a flipped bit, a zeroed or a stale sector, one that stands twice, a block in the place of another,
-/// a block of another file, the end of the file.
+/// One kind of damage: a flipped bit, a zeroed sector, one that was erased, one that stands twice, a block in the place
+/// of another, a block of another file, the end of the file. A stale sector is a zeroed one: no sector of a file is written
+/// twice, but those of a segment over their zeros.
 fn damage(bytes: &mut Vec<u8>, at: usize, how: u8, other: Option<&[u8]>) {
     let sector = at / SECTOR * SECTOR;
     let block = at / BLOCK * BLOCK;
@@ -181,7 +177,6 @@ impl<'a> Trial<'a> {
         at: usize,
         change: Option<Change<'_>>,
         told: &str,
-        is_cut: bool,
     ) -> Result<Option<Probe>, Failure> {
         let mut damaged = bytes.to_vec();
         if let Some(change) = change {
@@ -200,7 +195,7 @@ impl<'a> Trial<'a> {
         }
         // A frame that may have been torn is the last one, wherever a length ends.
         let last_frame = (BLOCK..bytes.len()).step_by(BLOCK).rfind(|&at| bytes[at..].starts_with(&frame::MAGIC));
-        let may_be_torn = is_cut || world.setup.is_interval || at + BLOCK > last_frame.unwrap_or(0);
+        let may_be_torn = world.setup.is_interval || at + BLOCK > last_frame.unwrap_or(0);
         let told = format!("{} damaged at {at}: {told}", path.display());
         let trial = Self { world, disk, path: path.to_owned(), told, may_be_torn };
         trial.judge(change.is_none()).map(Some)
@@ -306,11 +301,10 @@ impl<'a> Trial<'a> {
                     Ok(_) | Err(SeriesError::InvalidAggregation) if series.2 == 0 => is_shorter = true,
                     Ok(found) => {
                         is_shorter = true;
-                        let wrong = found.iter().find(|(time, bits)| !model.was_written(series, **time, **bits));
-                        if let Some((time, bits)) = wrong {
-                            let value = f64::from_bits(*bits);
-                            return self.fail(Oracle::O2, format!("{:?} at {time} is {value}", read::names(series)));
-                        }
+                        let mut found = found.into_iter();
+                        found
+                            .try_for_each(|(time, bits)| o2_no_invention(&model, series, time, bits))
+                            .or_else(|failure| self.fail(Oracle::O2, failure.what))?;
                     }
                     Err(SeriesError::Damaged(text)) if text.contains(name) => is_told = true,
                     Err(error) => return self.fail(Oracle::O9, format!("{:?}: {error}", read::names(series))),
@@ -319,9 +313,7 @@ impl<'a> Trial<'a> {
         }
         match (is_shorter, is_told) {
             // The last frame of the log, which nothing seals yet, cannot be told from one that was torn.
-            (true, _) if self.may_be_torn && paths::segment_seq(name).is_some_and(|seq| seq + 1 >= self.newest()) => {
-                Ok(Probe::DamagedTail)
-            }
+            (true, _) if self.may_be_torn && paths::segment_seq(name) == Some(self.newest()) => Ok(Probe::DamagedTail),
             (true, _) => self.fail(Oracle::O9, "values are missing, and nobody says so"),
             (false, true) => Ok(Probe::DamageTold),
             (false, false) => Ok(Probe::DamageUnseen),
@@ -340,10 +332,8 @@ impl<'a> Trial<'a> {
         let read = read::content(store)?;
         for (series, slots) in read {
             for (time, bits) in slots {
-                if !self.world.model.was_written(series, time, bits) {
-                    let value = f64::from_bits(bits);
-                    return self.fail(Oracle::O2, format!("{:?} at {time} is {value}", read::names(series)));
-                }
+                o2_no_invention(&self.world.model, series, time, bits)
+                    .or_else(|failure| self.fail(Oracle::O2, failure.what))?;
             }
         }
         Ok(())

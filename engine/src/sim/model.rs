@@ -174,6 +174,12 @@ impl Model {
         None
     }
 
+    /// How many values were ever written to the slots of a day.
+    pub(super) fn written_in(&self, day: i64) -> usize {
+        let of_day = self.history.iter().filter(|((series, time), _)| self::day(*series, *time) == day);
+        of_day.map(|(_, values)| values.len()).sum()
+    }
+
     /// Whether a value was ever written to a slot.
     pub(super) fn was_written(&self, series: Series, time: i64, bits: u64) -> bool {
         self.history.get(&(series, time)).is_some_and(|values| values.contains(&bits))

@@ -6,6 +6,9 @@ use arbitrary::{Arbitrary, Unstructured};
 /// Operations of a script that a fuzzer makes, at most: enough for a few lives.
 const OPS: usize = 60;
 
+/// What the draw of faults in recoveries begins with: a number with which seeds that have found something have none.
+const RECOVERIES: u64 = 0x6661_756c;
+
 /// Where a sample lies in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary)]
 pub enum When {
@@ -144,6 +147,19 @@ pub enum Op {
     },
     /// All is read.
     Check,
+    /// A crash now, and operations of the recovery or of the life after it fail.
+    CrashThenFail {
+        /// Whether the power is cut.
+        power: bool,
+        /// Which kind of them.
+        target: u8,
+        /// Which one.
+        nth: u8,
+        /// How.
+        errno: u8,
+        /// Whether all later ones fail, too.
+        is_sticky: bool,
+    },
 }
 
 /// What a run begins with: which faults are on, and the options of the store.
@@ -246,8 +262,26 @@ impl Script {
         let has_archive = setup.has_retention && rng.below(8) == 0;
         let setup = Setup { has_archive, ..setup };
         let swarm = Swarm::draw(rng, setup);
-        let ops = (0..40 + rng.below(120)).map(|_| swarm.op(rng)).collect();
+        let mut ops: Vec<Op> = (0..40 + rng.below(120)).map(|_| swarm.op(rng)).collect();
+        fail_recoveries(seed, &mut ops);
         Self { seed, setup, ops }
+    }
+}
+
+/// Lets half of the crashes of every second seed be followed by a fault. A draw of its own leaves the other seeds what
+/// they were when they found something.
+fn fail_recoveries(seed: u64, ops: &mut [Op]) {
+    let mut rng = Rng::new(seed ^ RECOVERIES);
+    if rng.coin() {
+        return;
+    }
+    for op in ops {
+        if let Op::Crash { power } = *op
+            && rng.coin()
+        {
+            let (target, nth, errno) = (rng.byte(), small(&mut rng, 40), rng.byte());
+            *op = Op::CrashThenFail { power, target, nth, errno, is_sticky: rng.below(4) == 0 };
+        }
     }
 }
 

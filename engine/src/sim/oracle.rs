@@ -4,10 +4,10 @@
 //! back is what went in) is O2, O5 and O12; P4 and P5 (restarts, memory) are O11; P6 (recovery is total and
 //! idempotent) is O7 and O10. O13 makes a finding worth something.
 
-use super::model::{Difference, Model};
+use super::model::{Difference, FREQUENCIES, Model, Series};
 use super::read::names;
 use super::report::Report;
-use crate::store::Written;
+use crate::store::{DebugRun, Written};
 use std::fmt;
 
 /// Which promise was broken.
@@ -80,6 +80,13 @@ pub(super) fn o1_durability(next_lsn: u64, acknowledged: u64) -> Checked {
     })
 }
 
+/// O2: what is read of a slot was once written to it.
+pub(super) fn o2_no_invention(model: &Model, series: Series, time: i64, bits: u64) -> Checked {
+    hold(Oracle::O2, model.was_written(series, time, bits), || {
+        format!("{:?} at {time} is {:?}, which was never written", names(series), f64::from_bits(bits))
+    })
+}
+
 /// O3: nothing was recovered that the log never took.
 pub(super) fn o3_no_hole(next_lsn: u64, given: u64) -> Checked {
     hold(Oracle::O3, next_lsn <= given + 1, || format!("LSN {given} was the last one, and the next one is {next_lsn}"))
@@ -93,9 +100,22 @@ pub(super) fn o4_every_line(written: &Written, good: u64, bad: u64) -> Checked {
     })
 }
 
+/// O5: no run of a series lies over the next one, but for a slot at its edge.
+pub(super) fn o5_runs_apart(series: Series, runs: &[DebugRun]) -> Checked {
+    let step = FREQUENCIES[usize::from(series.1)];
+    let are_apart = runs.windows(2).all(|pair| pair[0].end <= pair[1].start.saturating_add(step));
+    hold(Oracle::O5, are_apart, || format!("{:?} has runs that lie over each other: {runs:?}", names(series)))
+}
+
 /// O6: the log that was recovered reaches behind all that was ever read.
 pub(super) fn o6_stability(next_lsn: u64, served: u64) -> Checked {
     hold(Oracle::O6, next_lsn > served, || format!("LSN {served} was read, and the next one is {next_lsn}"))
+}
+
+/// O7: a second start reads and leaves what the first one did.
+pub(super) fn o7_twice_is_once(reads_same: bool, leaves_same: bool) -> Checked {
+    hold(Oracle::O7, reads_same, || "a second start reads something else".to_owned())?;
+    hold(Oracle::O7, leaves_same, || "a second start leaves other files".to_owned())
 }
 
 /// O9: where nothing failed, nothing is an error.
@@ -111,6 +131,12 @@ pub(super) fn o10_liveness(is_done: bool, what: impl FnOnce() -> String) -> Chec
 /// O11: this stays within its bounds.
 pub(super) fn o11_bounded(is_within: bool, what: impl FnOnce() -> String) -> Checked {
     hold(Oracle::O11, is_within, what)
+}
+
+/// O12: no day has more rows in the archive than values were ever written to it: none is there twice.
+pub(super) fn o12_archived_once(model: &Model, day: i64, rows: u64) -> Checked {
+    let written = model.written_in(day) as u64;
+    hold(Oracle::O12, rows <= written, || format!("{rows} rows of day {day} are archived, {written} were written"))
 }
 
 /// O13: two runs of the same script are one.

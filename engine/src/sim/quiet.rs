@@ -1,7 +1,7 @@
 //! The end of every run: the faults are over, and the store must go on, stay within its bounds and leave nothing behind.
 
 use super::model::{FREQUENCIES, Sample};
-use super::oracle::{Checked, Failure, Oracle, o10_liveness, o11_bounded};
+use super::oracle::{self, Checked, Failure, Oracle, o10_liveness, o11_bounded};
 use super::read;
 use super::world::{DIRECTORY, LOG_BOUND, World};
 use crate::disk::Disk;
@@ -57,18 +57,12 @@ fn o7_twice_is_once(world: &mut World) -> Checked {
     let (read, files) = (world.read_all()?, world.disk.files());
     world.crash(Crash::Kill)?;
     let again = (world.read_all()?, world.disk.files());
-    if read != again.0 {
-        return Err(Failure::new(Oracle::O7, "a second start reads something else"));
-    }
     let snapshots = Paths::new(DIRECTORY).snapshots();
     let are_equal = files
         .iter()
         .filter(|(path, _)| path.starts_with(&snapshots))
         .eq(again.1.iter().filter(|(path, _)| path.starts_with(&snapshots)));
-    if !are_equal || files.len() != again.1.len() {
-        return Err(Failure::new(Oracle::O7, "a second start leaves other files"));
-    }
-    Ok(())
+    oracle::o7_twice_is_once(read == again.0, are_equal && files.len() == again.1.len())
 }
 
 /// O10: the background work comes to an end, and keeps the log within its bound.

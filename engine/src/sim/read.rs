@@ -1,7 +1,7 @@
 //! Names of series, lines of samples, and everything that can be read of a store through its public face.
 
 use super::model::{Content, DAY, FREQUENCIES, Model, Sample, Series, day};
-use super::oracle::{Failure, Oracle};
+use super::oracle::{Checked, Failure, Oracle, o5_runs_apart, o12_archived_once};
 use super::world::ARCHIVE;
 use crate::disk::sim::SimDisk;
 use crate::model::{Aggregation, Metric, Metrics, Query, Request, SeriesError};
@@ -136,10 +136,7 @@ pub(super) fn content(store: &Store) -> Result<Content, Failure> {
     for (series, runs) in runs(&root).map_err(|what| Failure::new(Oracle::O2, what))? {
         let step = FREQUENCIES[usize::from(series.1)];
         let slots = content.entry(series).or_default();
-        if runs.windows(2).any(|pair| pair[0].end > pair[1].start.saturating_add(step)) {
-            let what = format!("{:?} has runs that lie over each other: {runs:?}", names(series));
-            return Err(Failure::new(Oracle::O5, what));
-        }
+        o5_runs_apart(series, runs)?;
         // Runs with little between them are read in one go.
         for near in runs.chunk_by(|run, next| next.start - run.end < NEAR * step) {
             let (Some(first), Some(last)) = (near.first(), near.last()) else { continue };
@@ -178,6 +175,15 @@ pub(super) fn add_archived(store: &Store, model: &Model, content: &mut Content, 
     }
     content.retain(|_, slots| !slots.is_empty());
     Ok(())
+}
+
+/// Holds the rows of each archived day against what was written to it.
+pub(super) fn check_archived(store: &Store, model: &Model) -> Checked {
+    let mut rows = BTreeMap::<i64, u64>::new();
+    for (day, count) in store.archived_rows() {
+        *rows.entry(day).or_default() += count;
+    }
+    rows.into_iter().try_for_each(|(day, rows)| o12_archived_once(model, day, rows))
 }
 
 /// The files of the archive that are complete and not published.

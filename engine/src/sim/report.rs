@@ -21,6 +21,8 @@ pub enum Probe {
     LogFailed,
     /// An open failed for a fault.
     OpenFailed,
+    /// An operation of the recovery after a crash failed.
+    FaultInRecovery,
     /// A snapshot was written.
     Snapshot,
     /// A job failed.
@@ -65,7 +67,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::TornTail,
         Self::CrashInRecovery,
         Self::PartOfABody,
@@ -75,6 +77,7 @@ impl Probe {
         Self::Full,
         Self::LogFailed,
         Self::OpenFailed,
+        Self::FaultInRecovery,
         Self::Snapshot,
         Self::JobFailed,
         Self::Merge,

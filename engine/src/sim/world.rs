@@ -89,6 +89,8 @@ pub struct Start {
     pub crashes: Vec<(u64, bool)>,
     /// What fails in the first life.
     pub fault: Option<Fault>,
+    /// What fails in the second life, from its recovery on.
+    pub fault_then: Option<Fault>,
 }
 
 /// A store and everything around it.
@@ -302,6 +304,9 @@ impl World {
             self.crashes += 1;
         }
         self.disk.crash(by);
+        if let Some(fault) = self.start.fault_then.take_if(|_| self.crashes == 1) {
+            self.disk.fail(fault);
+        }
         self.report.cycles += 1;
         self.report.power_cuts += u64::from(by == Crash::Power);
         self.lost_power |= by == Crash::Power;
@@ -396,6 +401,7 @@ impl World {
                 let is_thorough = self.is_at_end || self.report.checks.is_multiple_of(8);
                 if is_thorough {
                     self.report.reach(Probe::ArchiveRead);
+                    read::check_archived(&store, &self.model)?;
                 }
                 read::add_archived(&store, &self.model, &mut read, is_thorough)?;
             }

@@ -98,6 +98,12 @@ impl Store {
         ArchiveProgress { partitions: partitions.len(), hosts }
     }
 
+    /// Days and rows of what is archived, for the simulator.
+    #[cfg(feature = "sim")]
+    pub(crate) fn archived_rows(&self) -> Vec<(i64, u64)> {
+        self.layers().archived.iter().map(|part| (part.names.partition, part.rows)).collect()
+    }
+
     /// What ends at or before this instant may be archived.
     fn archive_limit(&self, limit: i64) -> i64 {
         limit.min(self.present().saturating_sub(self.options().late_window))

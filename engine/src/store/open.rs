@@ -6,11 +6,12 @@ use super::layers::Layers;
 use super::replayer::Replayer;
 use super::{Options, SegmentInfo, Store};
 use crate::archive;
+use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
 use crate::disk::{Disk, Lock};
 use crate::env::Env;
 use crate::error::OpenError;
-use crate::format::manifest::{Free, LiveSnapshot, Loss, Manifest};
+use crate::format::manifest::{Archived, Free, LiveSnapshot, Loss, Manifest};
 use crate::format::segment::{Seal, Segment};
 use crate::format::{StoreId, snapshot};
 use crate::head::Hosts;
@@ -193,15 +194,15 @@ impl Store {
         );
         let log = Arc::new(log);
         let mut committer = Committer::new(Arc::clone(&log), Arc::clone(&preparer), options.durability, plan.seal);
-        let mut read_only = None;
-        if let Err(error) = begin(&mut committer, &plan, &recovered) {
-            if !is_for_space(&error) {
-                return Err(OpenError::io("begin", paths.segment(plan.seq))(error));
+        let (fresh, read_only) = match begin(&mut committer, &plan, &recovered) {
+            Ok(fresh) => (fresh, None),
+            Err(error) if is_for_space(&error) => {
+                let why = format!("cannot prepare {}: {error}", paths.segment(plan.seq).display());
+                log.is_full(why.clone());
+                (None, Some(why))
             }
-            let why = format!("cannot prepare {}: {error}", paths.segment(plan.seq).display());
-            log.is_full(why.clone());
-            read_only = Some(why);
-        }
+            Err(error) => return Err(OpenError::io("begin", paths.segment(plan.seq))(error)),
+        };
         let store = Self {
             series: AtomicUsize::new(count_series(&hosts)),
             disk,
@@ -232,7 +233,7 @@ impl Store {
         };
         if read_only.is_none() {
             store.tidy(&plan, &recovered)?;
-            store.segments.lock().push(SegmentInfo { seq: plan.seq, last_lsn: Lsn(next_lsn.0 - 1), end: BLOCK as u64 });
+            store.segments.lock().extend(fresh);
         }
         let Manifest { store: id, losses, .. } = store.manifest.lock().clone();
         let report = OpenReport {
@@ -329,20 +330,17 @@ fn is_for_space(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
-/// Begins the segment behind what was recovered.
-#[cfg(not(feature = "sim"))]
-fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::Result<()> {
-    committer.begin(plan.seq, recovered.next_lsn)
-}
-
-/// Begins the segment behind what was recovered, unless that rule is broken.
-#[cfg(feature = "sim")]
-fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::Result<()> {
-    let is_broken = crate::canary::is(crate::canary::Canary::AppendToRecovered);
-    match recovered.end.filter(|end| is_broken && end.end > BLOCK as u64) {
-        Some(end) => committer.append_to_recovered(end),
-        None => committer.begin(plan.seq, recovered.next_lsn),
+/// Begins the segment behind what was recovered; unless that rule is broken, and none is begun.
+fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::Result<Option<SegmentInfo>> {
+    #[cfg(feature = "sim")]
+    if canary::is(Canary::AppendToRecovered)
+        && let Some(end) = recovered.end.filter(|end| end.end > BLOCK as u64)
+    {
+        return committer.append_to_recovered(end).map(|()| None);
     }
+    let next_lsn = recovered.next_lsn;
+    committer.begin(plan.seq, next_lsn)?;
+    Ok(Some(SegmentInfo { seq: plan.seq, last_lsn: Lsn(next_lsn.0 - 1), end: BLOCK as u64 }))
 }
 
 fn snapshot_path(paths: &Paths, live: &LiveSnapshot) -> PathBuf {
@@ -358,6 +356,9 @@ fn load_layers(disk: &dyn Disk, paths: &Paths, manifest: &Manifest, frees: Vec<F
     }
     layers.frees = manifest.frees.iter().cloned().chain(frees).collect();
     layers.archived = manifest.archived.clone().into();
+    if canary::is(Canary::ForgetArchived) {
+        layers.archived = manifest.archived.iter().map(|part| Archived { lsn: Lsn(0), ..part.clone() }).collect();
+    }
     Ok(layers)
 }
 

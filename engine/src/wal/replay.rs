@@ -86,7 +86,8 @@ pub fn replay(
     };
     let behind = Behind::scan(bytes, segment, offset);
     let durable = durable.max(behind.durable);
-    let tail = if durable >= next_lsn || what == MISPLACED {
+    let is_damage = durable >= next_lsn || what == MISPLACED;
+    let tail = if is_damage && !canary::is(Canary::DamageEndsLog) {
         Tail::Damaged { what }
     } else if is_zero(rest_at(bytes, segment, offset)) {
         Tail::Clean

@@ -3,7 +3,7 @@
 //! `KYMO_SIM_SEEDS=from..to` names the seeds, `KYMO_SIM_SECONDS=n` goes on with new ones for that long.
 
 use crate::outcome::{Runner, explain, outcome, outcome_twice};
-use kymo_engine::sim::{Probe, Report, Script};
+use kymo_engine::sim::{Op, Probe, Report, Script};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -104,6 +104,9 @@ fn run_all(plan: &Plan) -> Result<(Report, u64), String> {
 #[test]
 fn what_campaigns_have_found_is_not_there_any_more() {
     for seed in FOUND {
+        let ops = Script::of_seed(seed).ops;
+        let is_other = ops.iter().any(|op| matches!(op, Op::CrashThenFail { .. }));
+        assert!(!is_other, "{seed} has a draw that it had not when it found something");
         run_seed(seed).unwrap_or_else(|error| panic!("{error}"));
     }
 }

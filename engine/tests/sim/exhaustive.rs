@@ -131,6 +131,38 @@ fn any_operation_may_fail_once_or_for_good_in_any_way() {
     eprintln!("{runs} runs");
 }
 
+/// Runs work that stops once, and whose recovery meets a fault; whether both came.
+fn recovery_fails(at: u64, power: bool, fault: Fault) -> (bool, bool) {
+    let start = Start { crashes: vec![(at, power)], fault_then: Some(fault), ..Start::default() };
+    let report = caught(|| run_from(&work(at, false), start)).unwrap_or_else(|failure| {
+        let at = format!("seed {at}, stopped at {at}, power {power}, then {fault:?}");
+        give_up("any_operation_of_a_recovery_may_fail_once_or_for_good", &at, &failure)
+    });
+    (report.planned > 0, report.faults > 0)
+}
+
+#[test]
+fn any_operation_of_a_recovery_may_fail_once_or_for_good() {
+    let mut runs = 0;
+    let kinds = [(libc_errno::EIO, false), (libc_errno::EIO, true), (libc_errno::ENOSPC, false)];
+    // Each point is gone through as a crash by another test: here every third one, after kills and power cuts in turn.
+    'work: for at in (1..).step_by(3) {
+        for (errno, is_sticky) in kinds {
+            for nth in 1.. {
+                runs += 1;
+                let fault = Fault { target: Target::Any, nth, errno, is_sticky };
+                match recovery_fails(at, at % 2 == 0, fault) {
+                    (false, _) => break 'work,
+                    (true, false) => break,
+                    (true, true) => {}
+                }
+            }
+        }
+    }
+    eprintln!("{runs} runs");
+    assert!(runs > 1000, "but {runs} runs");
+}
+
 /// The numbers of Linux.
 mod libc_errno {
     pub(super) const EINTR: i32 = 4;

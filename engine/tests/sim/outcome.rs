@@ -84,7 +84,7 @@ fn a_run_that_panics_is_told_with_seed_script_and_command() {
 #[test]
 fn runs_that_differ_are_told_like_other_failures() {
     let often = Cell::new(0);
-    let other_each_time = |_: &Script| {
+    let other_each_time = |_: &Script| -> Result<Report, Failure> {
         often.set(often.get() + 1);
         o13_determinism(&Report::default(), &Report { hash: often.get(), ..Report::default() })?;
         Ok(Report::default())

@@ -73,6 +73,15 @@ impl World {
                 self.disk.set_crash_at(Some(1 + u64::from(*nth)));
                 self.open()
             }
+            Op::CrashThenFail { power, target, nth, errno, is_sticky } => {
+                self.stop(kind(*power));
+                self.bury();
+                self.fail(*target, *nth, *errno, *is_sticky);
+                let before = self.disk.seen().faults;
+                self.open()?;
+                self.report.reach_often(Probe::FaultInRecovery, self.disk.seen().faults - before);
+                Ok(())
+            }
             Op::Fill(room) => {
                 self.is_full = true;
                 self.disk.set_capacity(Some(self.disk.used() + u64::from(*room) * 1024));
