@@ -67,11 +67,13 @@ impl Written {
 /// Finds the place of a sample in a series.
 ///
 /// `newest_first` gives the series' runs by falling start; `frequency` is what is configured now. The rule: the newest
-/// run whose span covers the time; behind the newest run a new one with its own phase, which may take up to half of the
-/// last slot of the old one: a sender that has come near the edges of its slots, where jitter puts two samples into
-/// one, is in the middle of them again; before a run a new one with that run's phase. Where the configured frequency has changed, or the newest run is closed, it is left as soon as time passes what was written
-/// to it. The runs are all that has slots behind `known_from`: a run before all of them does not begin earlier, and a
-/// closed one that ended by then is not gone on with.
+/// run whose span covers the time; behind the newest run a new one with its own phase, or with the old one where that has
+/// the time in the middle half of a slot: a steady sender keeps its grid, and one that has come near the edges of its
+/// slots, where jitter puts two samples into one, is in the middle of them again; before a run a new one with that run's
+/// phase. A run behind a full one may take up to half of the last slot of that. Where the configured frequency has changed,
+/// or the newest run is closed, it is left as soon as time passes what was written to it. The runs are all that has slots
+/// behind `known_from`: a run before all of them does not begin earlier, and a closed one that ended by then is not gone on
+/// with.
 ///
 /// `None`: the time falls between two runs that have no room for a slot between them.
 pub fn place(
@@ -103,7 +105,8 @@ pub fn place(
                 // Others may lie behind it.
                 _ if written.is_closed && written.end() <= known_from => before(next, known_from, time),
                 Some(slot) => Some((run, slot)),
-                None => before(next, run.span_end(), time),
+                None if written.is_closed || run.frequency != next.frequency => before(next, run.span_end(), time),
+                None => before(next, from_half_of_last_slot(run), time),
             };
         }
         next = run;
@@ -114,14 +117,20 @@ pub fn place(
 /// The place of a sample behind all that `newest` can take.
 fn behind(newest: Written, time: i64, frequency: u32) -> (Run, u32) {
     let own = Run::opened_by(time, frequency);
-    let end = if newest.run.frequency == frequency && !newest.is_closed {
-        // The instant that the last slot stands for is left to it.
-        newest.run.span_end().saturating_sub(i64::from((frequency - 1) / 2))
+    let start = if newest.run.frequency == frequency && !newest.is_closed {
+        let end = newest.run.span_end();
+        let is_steady = own.start.abs_diff(end) <= u64::from(frequency / 4);
+        if is_steady { end } else { own.start.max(from_half_of_last_slot(newest.run)) }
     } else {
-        newest.end()
+        own.start.max(newest.end())
     };
-    let run = Run { start: own.start.max(end), frequency };
+    let run = Run { start, frequency };
     (run, run.slot_of(time).unwrap_or(0))
+}
+
+/// Where a run behind a full one may begin: the instant that the last slot stands for is left to that.
+fn from_half_of_last_slot(run: Run) -> i64 {
+    run.span_end().saturating_sub(i64::from(run.frequency.saturating_sub(1) / 2))
 }
 
 /// The place of a sample before `next`, in whose phase it goes, and not before `floor`.
@@ -170,10 +179,26 @@ mod tests {
     fn a_full_run_is_followed_by_one_with_the_phase_of_its_first_sample() {
         let run = written(970, 60, 511);
         let end = 970 + 512 * 60;
-        for (behind, start) in [(30, 0), (1, -29), (0, -29), (59, 29), (100_017, 99_987)] {
+        for (behind, start) in [(30, 0), (15, 0), (45, 0), (14, -16), (46, 16), (0, -29), (59, 29), (100_017, 99_987)] {
             let opened = Run { start: end + start, frequency: 60 };
             assert_eq!(place([run].into_iter(), i64::MIN, end + behind, 60), Some((opened, 0)), "{behind}");
             assert!(opened.start > run.run.nominal(511));
+        }
+    }
+
+    #[test]
+    fn neighbours_at_the_end_of_a_full_run_may_come_the_other_way_round() {
+        // But for one whose samples stand exactly on the edges of the old slots.
+        for offset in 1..60 {
+            let mut runs = vec![written(0, 60, 511)];
+            let time = runs[0].run.span_end() + offset;
+            for time in [time + 60, time] {
+                let place = place(runs.iter().rev().copied(), i64::MIN, time, 60);
+                let (run, slot) = place.unwrap_or_else(|| panic!("{offset}: no room at {time}"));
+                runs.push(written(run.start, run.frequency, slot));
+                runs.sort_by_key(|known| known.run);
+                runs.dedup_by_key(|known| known.run);
+            }
         }
     }
 
