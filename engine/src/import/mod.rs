@@ -109,9 +109,16 @@ pub enum ImportError {
     Stopped,
 }
 
-/// Whether there is anything to import.
+/// Whether there is anything to import. An error where all that is there may be in directories that may not be listed: to
+/// import nothing of it would be to lose it.
 pub fn has_files(disk: &dyn Disk, from: &[PathBuf]) -> Result<bool, ImportError> {
-    list(disk, from).map(|contents| contents.has_files())
+    let contents = list(disk, from)?;
+    match contents.hidden() {
+        Some(path) if !contents.has_files() => {
+            Err(ImportError::List { path: path.to_owned(), source: io::ErrorKind::PermissionDenied.into() })
+        }
+        _ => Ok(contents.has_files()),
+    }
 }
 
 /// Imports directories into a store, which takes no writes any more and is to be closed then. `watch` is told how far

@@ -1,6 +1,6 @@
 //! Archives of the predecessor on their way into a store: in bounded memory, as a whole or not at all.
 
-use super::{ImportReport, import};
+use super::{ImportReport, has_files, import};
 use crate::ccms::bin::{self, Series, Tree};
 use crate::ccms::parquet::tests::{archive, some_rows, zstd};
 use crate::disk::Disk;
@@ -161,4 +161,18 @@ fn one_that_is_told_to_stop_leaves_nothing() {
     drop(store);
     assert!(disk.files().into_keys().all(|path| !path.to_string_lossy().contains("import.tmp")));
     assert!(values(&open(&disk).unwrap()).is_empty());
+}
+
+#[test]
+fn where_all_may_be_in_a_directory_that_may_not_be_listed_nothing_is_begun() {
+    for (cluster, is_refused) in [("alpha", true), ("lost+found", false)] {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(&Path::new("/old").join(cluster)).unwrap();
+        // The root is listed, the directory in it is not.
+        disk.fail(Fault { target: Target::Read, nth: 2, errno: libc::EACCES, is_sticky: false });
+        match has_files(&disk, &["/old".into()]) {
+            Ok(has_files) => assert!(!has_files && !is_refused, "{cluster}"),
+            Err(error) => assert!(is_refused && error.to_string().contains("/old/alpha"), "{cluster}: {error}"),
+        }
+    }
 }
