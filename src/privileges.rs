@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use kymo_engine::paths::Paths;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getresgid, getresuid};
 use nix::unistd::{initgroups, setgid, setgroups, setuid};
 
@@ -61,9 +62,10 @@ fn system(what: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> Privileg
     move |errno| PrivilegeError::System { what, source: errno.into() }
 }
 
-/// Refuses if this is root and the directory is there and somebody else's.
+/// Refuses if this is root and the store in the directory, or else the directory, is there and somebody else's.
 pub(crate) fn spare(directory: &Path) -> Result<(), PrivilegeError> {
-    let Ok(known) = std::fs::metadata(directory) else { return Ok(()) };
+    let of_store = std::fs::metadata(Paths::new(directory).manifest());
+    let Ok(known) = of_store.or_else(|_| std::fs::metadata(directory)) else { return Ok(()) };
     let owner = Uid::from_raw(known.uid());
     if !intrudes(geteuid(), owner) {
         return Ok(());
