@@ -5,6 +5,7 @@
 //! replaced, readers moved over, and only then is anything removed.
 
 use super::layers::{Layers, Loaded, PARTITION};
+use super::open::snapshot_path;
 use super::transpose::{Part, Transposer};
 use super::{Store, Unavailable};
 use crate::canary::{self, Canary};
@@ -142,25 +143,39 @@ impl Store {
         Ok(progress)
     }
 
-    /// Removes what a job that failed has left: on a disk that is full each try would leave more.
+    /// Removes what a job that failed has left: on a disk that is full each try would leave more. What cannot be removed is
+    /// tried again, and does not stop other work.
     fn remove_strays(&self, strays: &mut Strays) -> Result<(), JobError> {
         if strays.paths.is_empty() {
             return Ok(());
         }
         if strays.may_be_named {
-            self.change_layers(|_, _| true)?;
-            strays.may_be_named = false;
-        }
-        for path in &strays.paths {
-            match self.disk.unlink(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(JobError::io("remove", path)(error));
-                }
-                _ => {}
+            // The manifest is replaced, unless the one on the device is still that of before.
+            match self.change_layers(|_, _| true) {
+                Err(error) if self.may_name(&strays.paths) => return Err(error),
+                _ => strays.may_be_named = false,
             }
         }
-        strays.paths.clear();
+        let layers = self.layers();
+        let lives = |path: &PathBuf| layers.snapshots.iter().any(|loaded| loaded.path == *path);
+        strays.paths.retain(|path| !lives(path));
+        let before = strays.paths.len();
+        let stays = |error: io::Error| error.kind() != io::ErrorKind::NotFound;
+        strays.paths.retain(|path| self.disk.unlink(path).is_err_and(stays));
+        if !strays.paths.is_empty() {
+            self.counters.job_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if strays.paths.len() == before {
+            return Ok(());
+        }
         self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
+    }
+
+    /// Whether the manifest on the device names one of these snapshots, as far as that can be told.
+    fn may_name(&self, paths: &[PathBuf]) -> bool {
+        let Ok(bytes) = self.disk.read(&self.paths.manifest()) else { return true };
+        let Ok(manifest) = Manifest::check(&bytes) else { return true };
+        manifest.snapshots.iter().any(|live| paths.contains(&snapshot_path(&self.paths, live)))
     }
 
     fn begin_job(&self, now_or_never: bool) -> Result<(Progress, Option<Job>), JobError> {
@@ -546,7 +561,9 @@ impl Store {
         is_exempt: &IsExempt<'_>,
     ) -> Result<Progress, JobError> {
         let mut compaction = self.compaction.lock();
-        if compaction.job.is_some() {
+        // What was looked at before the last job ended may not be there any more.
+        let is_stale = !std::ptr::eq(layers, &raw const *self.layers());
+        if compaction.job.is_some() || compaction.strays.may_be_named || is_stale {
             return Ok(Progress::Blocked);
         }
         let mut all = layers.joinable(partition);
