@@ -102,7 +102,8 @@ struct Open {
     spare: Vec<(Vec<u8>, Vec<Link>)>,
     local: LocalIds,
     closed: VecDeque<PendingFrame>,
-    pending_bytes: usize,
+    /// Bytes of the frames that were closed and are not durable yet.
+    closed_bytes: usize,
     waiters: VecDeque<(Lsn, Waiter)>,
     failed: Option<Unavailable>,
     full: Option<Unavailable>,
@@ -157,7 +158,7 @@ impl Log {
             spare: Vec::new(),
             local: LocalIds::default(),
             closed: VecDeque::new(),
-            pending_bytes: 0,
+            closed_bytes: 0,
             waiters: VecDeque::new(),
             failed: None,
             full: None,
@@ -232,7 +233,6 @@ impl Log {
         let lsn = open.next_lsn;
         // Frames are far shorter than 4 GiB.
         open.links.push(link(u32::try_from(offset).unwrap_or(u32::MAX)));
-        open.pending_bytes += open.frame.len() - offset;
         open.next_lsn.0 += 1;
         self.work.notify_one();
         lsn
@@ -291,7 +291,7 @@ impl Log {
         Pulse {
             durable: self.durable(),
             last: Lsn(open.next_lsn.0 - 1),
-            pending_bytes: open.pending_bytes,
+            pending_bytes: open.pending_bytes(),
             refuses: open.admit(self.options.pending_max).err(),
         }
     }
@@ -326,7 +326,7 @@ impl Log {
         let ready: Vec<Waiter> = {
             let mut open = self.open.lock();
             open.full = None;
-            open.pending_bytes = open.pending_bytes.saturating_sub(frame.bytes.len() - FRAME_HEADER_LEN);
+            open.closed_bytes -= frame.bytes.len();
             open.keep_memory(frame);
             self.durable.store(lsn.0, Ordering::Release);
             let count = open.waiters.partition_point(|(waiting, _)| *waiting <= lsn);
@@ -383,10 +383,16 @@ impl Open {
         if let Some(full) = &self.full {
             return Err(full.clone());
         }
-        if self.pending_bytes > pending_max {
-            return Err(Unavailable::Overloaded(self.pending_bytes));
+        let pending_bytes = self.pending_bytes();
+        if pending_bytes > pending_max {
+            return Err(Unavailable::Overloaded(pending_bytes));
         }
         Ok(())
+    }
+
+    /// Bytes of frames that are not durable; definitions are among them.
+    fn pending_bytes(&self) -> usize {
+        self.closed_bytes + self.frame.len() - FRAME_HEADER_LEN
     }
 
     fn has_work(&self) -> bool {
@@ -420,6 +426,7 @@ impl Open {
             links: std::mem::replace(&mut self.links, links),
         };
         self.first_lsn = self.next_lsn;
+        self.closed_bytes += frame.bytes.len();
         self.offset += frame.padded_len() as u64;
         self.closed.push_back(frame);
     }
