@@ -220,7 +220,7 @@ impl Replay for Replayer<'_> {
             return Err(FormatError::Field("frame has fewer rows than it says"));
         }
         if let Some(segment) = self.segments.last_mut() {
-            segment.last_lsn = Lsn(lsn.0 - 1);
+            segment.last_lsn = Lsn(lsn.0.saturating_sub(1));
             segment.end += frame.padded_len();
         }
         Ok(())

@@ -215,10 +215,10 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
             }
         } else if *kind == Found::Unused && seq > newest_seq && seq == chain.highest_seq && seq > floor {
             chain.prepared = lens.get(&seq).map(|&len| (seq, len));
-            // Only when a segment is begun is the next one prepared, and it goes only when that one is begun.
-            if seq > floor && !found.contains_key(&(seq - 1)) && !foreign.contains(&(seq - 1)) {
-                chain.problems.push(missing(seq - 1));
-            }
+            // They are prepared one after the other, and go only when one behind them is begun.
+            let is_there = |seq: &u64| found.contains_key(seq) || foreign.contains(seq);
+            let gone = (floor.max(newest_seq + 1)..seq).filter(|seq| !is_there(seq));
+            chain.problems.extend(gone.map(missing));
         } else {
             chain.unneeded.push(seq);
         }
@@ -370,7 +370,7 @@ pub fn recover(
             next_lsn = run.next_lsn;
             let Tail::Damaged { what } = &run.tail else { break run };
             let behind = Behind::scan(&bytes, segment, run.offset);
-            let resume = behind.first.unwrap_or((stop.max(run.offset), Lsn(durable.0 + 1)));
+            let resume = behind.first.unwrap_or((stop.max(run.offset), Lsn(durable.0.saturating_add(1))));
             problems.push(Problem {
                 seq: segment.seq,
                 offset: run.offset,
@@ -387,7 +387,7 @@ pub fn recover(
         };
         if let Some(seal) = seal
             && last.tail == Tail::Clean
-            && (last.offset, last.next_lsn.0) != (seal.end, seal.last_lsn.0 + 1)
+            && (last.offset, last.next_lsn.0) != (seal.end, seal.last_lsn.0.saturating_add(1))
         {
             problems.push(Problem {
                 seq: segment.seq,
@@ -403,7 +403,7 @@ pub fn recover(
         end = Some(Seal { seq: segment.seq, end: last.offset, last_lsn });
         tail = last.tail;
     }
-    next_lsn = next_lsn.max(Lsn(floor.snapshot_lsn.0 + 1));
+    next_lsn = next_lsn.max(Lsn(floor.snapshot_lsn.0.saturating_add(1)));
     if canary::is(Canary::ReuseLsn) {
         next_lsn = Lsn(next_lsn.0.saturating_sub(1).max(1));
     }
