@@ -64,7 +64,9 @@ pub fn salvage(
     }
 
     let paths = base.paths.clone();
-    let seq = Plan::new(&recovered, options.segment_len).seq.max(recovered.chain.highest_seq + 1);
+    // No number is given twice, not even where no file is left that has it.
+    let highest = recovered.chain.highest_seq.max(base.manifest.log_floor);
+    let seq = Plan::new(&recovered, options.segment_len).seq.max(highest + 1);
     let first_lsn = recovered.next_lsn;
     // Until the manifest lets the log begin with them, the new segments do not count, and the damaged log is what it was.
     base.forget_salvage(&**disk, &recovered.chain.unfinished)?;

@@ -2,6 +2,7 @@
 //! sets the damaged file aside; one that is cut off anywhere can be done again and gives the same.
 
 use crate::world::{Content, FREQUENCY, Life, Model, START, World, content, line, put_all, read, sample};
+use kymo_engine::disk::Disk;
 use kymo_engine::disk::sim::Crash;
 use kymo_engine::error::OpenError;
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ fn what_verifies_is_kept_the_loss_is_recorded_and_the_file_set_aside() {
 #[test]
 fn a_missing_segment_is_a_loss_of_which_the_end_is_known() {
     let world = world(1);
-    kymo_engine::disk::Disk::unlink(&world.disk, &World::segment(1)).unwrap();
+    world.disk.unlink(&World::segment(1)).unwrap();
     assert!(matches!(world.open(), Err(OpenError::Missing { path, .. }) if path == World::segment(1)));
     let report = world.salvage(true).unwrap();
     assert!(report.set_aside.is_empty());
@@ -199,6 +200,46 @@ fn rows_that_a_salvage_wrote_before_it_was_cut_off_do_not_hide_newer_ones() {
             world.salvage(true).unwrap();
         }
         assert_eq!(read(&world), [10.0], "{told}");
+        if is_done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_log_of_which_all_is_gone_is_a_loss_and_its_numbers_are_not_given_again() {
+    let base = World::new(1);
+    let mut model = Model::default();
+    for at in 0..3 {
+        let mut life = Life::open(&base, &mut model).unwrap();
+        life.write(&[sample("n1", "", at, 1.0)]);
+        life.commit();
+        life.compact(true);
+    }
+    let whole = content(&base.store());
+    let logs =
+        |world: &World| world.disk.files().into_keys().filter(|path| path.extension().is_some_and(|it| it == "wal"));
+    let floor = logs(&base).max().unwrap();
+    // One that should have been removed before is left.
+    base.disk.prepare(&World::segment(1), base.options.segment_len).unwrap();
+    for path in logs(&base).filter(|path| *path != World::segment(1)).collect::<Vec<_>>() {
+        base.disk.unlink(&path).unwrap();
+    }
+    assert!(matches!(base.open(), Err(OpenError::Missing { .. })));
+    for at in 1.. {
+        let told = format!("stopped at {at}");
+        let world = base.copy(at);
+        let copied = world.disk.ops();
+        world.disk.set_crash_at(Some(copied + at));
+        let is_done = world.salvage(true).is_ok();
+        world.disk.crash(Crash::Power);
+        if world.open().is_err() {
+            assert!(!is_done, "{told}");
+            world.salvage(true).unwrap();
+        }
+        assert_eq!(world.open().unwrap().1.losses.len(), 1, "{told}");
+        assert_eq!(content(&world.store()), whole, "{told}");
+        assert!(logs(&world).all(|path| path > floor), "{told}: {:?}", logs(&world).collect::<Vec<_>>());
         if is_done {
             break;
         }
