@@ -309,7 +309,11 @@ impl Store {
         let captured = self.capture(cluster, host, name, &ALWAYS);
         let mut gathered = captured.gather(&ALWAYS).map_err(|damage| JobError::Damaged(damage.to_string()))?;
         put_all_under(&mut gathered, &parts, host, metric)?;
-        Ok(gathered.iter().map(super::gather::Gathered::slots).collect())
+        let slots = gathered.iter().map(super::gather::Gathered::slots).collect();
+        match captured.poisoned() {
+            Some(path) => Err(JobError::Damaged(format!("{}: a page cannot be read", path.display()))),
+            None => Ok(slots),
+        }
     }
 }
 
