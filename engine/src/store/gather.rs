@@ -226,15 +226,14 @@ impl Captured {
         Ok(self.gather_at_most(times, usize::MAX)?.unwrap_or_default())
     }
 
-    /// The same; `None` if snapshots would give more than `limit` values, which all would be in memory at once.
+    /// The same; `None` if snapshots have more than `limit` values at these times, which all would be in memory at once.
     pub(super) fn gather_at_most(
         &self,
         times: &Range<i64>,
         limit: usize,
     ) -> Result<Option<Vec<Gathered<'_>>>, Unreadable> {
-        let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
         let mut found = AllFound::default();
-        if !self.gather_snapshots(from, to, limit, &mut found)? {
+        if !self.gather_snapshots(times, limit, &mut found)? {
             return Ok(None);
         }
         let mut next = 0;
@@ -251,14 +250,14 @@ impl Captured {
         Ok(Some(gathered.collect()))
     }
 
-    /// Adds what the snapshots have; false if that is more than `limit` values.
+    /// Adds what the snapshots have; false if that is more than `limit` values at these times.
     fn gather_snapshots<'a>(
         &'a self,
-        from: i64,
-        to: i64,
+        times: &Range<i64>,
         limit: usize,
         found: &mut AllFound<'a>,
     ) -> Result<bool, Unreadable> {
+        let Range { start: from, end: to } = if self.frees.is_empty() { times.clone() } else { ALWAYS };
         let mut count = 0_usize;
         for loaded in &self.layers.snapshots {
             let Some(host) = loaded.file.find(&self.cluster, &self.host) else { continue };
@@ -294,9 +293,12 @@ impl Captured {
                     } else {
                         continue;
                     };
-                    count = count.saturating_add(values.len());
-                    if count > limit {
-                        return Ok(false);
+                    // Where frees have to be judged, most of what is looked at was not asked for.
+                    if self.frees.is_empty() || first < times.end && end > times.start {
+                        count = count.saturating_add(values.len());
+                        if count > limit {
+                            return Ok(false);
+                        }
                     }
                     let Run { start, frequency } = stripe.run();
                     series.pieces.push((loaded.live.lsn_hi, Piece { start, frequency, first_slot, values }));
