@@ -1,11 +1,13 @@
 //! The store behind the HTTP face.
 
 use crate::config::nearest;
-use crate::http::{DebugRun, DebugTree, Diagnosis, Engine, Freed, NodeHealth, Refused, Seen, Unavailable, Written};
+use crate::http::{
+    DebugRun, DebugTree, Diagnosis, EachAnswer, Engine, Freed, NodeHealth, Refused, Seen, Unavailable, Written,
+};
 use crate::nats;
 use crate::process;
 use kymo_engine::env::Env;
-use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
+use kymo_engine::model::{Lsn, Query, Request};
 use kymo_engine::store::{self, Durability, Store};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,13 +91,18 @@ impl Engine for StoreEngine {
         Ok(self.store.plan(&request).into_iter().map(|query| query.host).collect())
     }
 
-    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
-        self.store.evaluate(request, query)
+    fn evaluate(&self, request: &Request, query: &Query, each: &mut EachAnswer<'_>) {
+        self.store.evaluate_each(request, query, each);
     }
 
-    fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable> {
-        let (runs, lsn) = self.store.free(&[selector.to_vec()], to)?;
-        Ok(Freed { runs, lsn })
+    fn free(
+        &self,
+        selectors: &[Vec<String>],
+        to: i64,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Option<Freed>, Unavailable> {
+        let freed = self.store.free_in_time(selectors, to, is_late)?;
+        Ok(freed.map(|(runs, lsn)| Freed { runs, lsn }))
     }
 
     fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable> {

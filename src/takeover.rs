@@ -6,16 +6,19 @@
 //! nothing, so the store is not new any more. One that was cut off has not happened, and the next start begins it again.
 
 use crate::config::Config;
-use crate::http::{Clock, DebugTree, Diagnosis, Engine, Freed, NodeHealth, Server, State, Unavailable, Written};
+use crate::http::{
+    Clock, DebugTree, Diagnosis, EachAnswer, Engine, Freed, NodeHealth, Server, State, Unavailable, Written,
+};
 use crate::serve::{ServeError, http_settings};
 use crate::systemd;
 use crate::tools::{import_lines, import_summary};
 use kymo_engine::disk::Disk;
 use kymo_engine::import::{self, ImportError, ImportProgress, ImportReport};
-use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
+use kymo_engine::model::{Lsn, Query, Request, SeriesError};
 use kymo_engine::store::Store;
 use std::fmt::Write as _;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -158,11 +161,12 @@ impl Engine for Importing {
         Err(self.unavailable())
     }
 
-    fn evaluate(&self, _: &Request, _: &Query) -> Vec<Result<Answer, SeriesError>> {
-        vec![Err(SeriesError::NotReady(self.reason()))]
+    fn evaluate(&self, _: &Request, _: &Query, each: &mut EachAnswer<'_>) {
+        // Whether it wants more or not, there is only this one.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = each(Err(SeriesError::NotReady(self.reason())));
     }
 
-    fn free(&self, _: &[String], _: i64) -> Result<Freed, Unavailable> {
+    fn free(&self, _: &[Vec<String>], _: i64, _: &dyn Fn() -> bool) -> Result<Option<Freed>, Unavailable> {
         Err(self.unavailable())
     }
 

@@ -2,11 +2,11 @@
 //! query.
 
 use crate::face::{Face, lock};
-use kymo::http::{DebugTree, Diagnosis, Engine, Freed, NodeHealth, Unavailable, Written};
+use kymo::http::{DebugTree, Diagnosis, EachAnswer, Engine, Freed, NodeHealth, Unavailable, Written};
 use kymo_engine::decode::{self, Context, LineError, Point, Scratch, Sink};
 use kymo_engine::disk::sim::{Crash, SimDisk};
 use kymo_engine::env::Env;
-use kymo_engine::model::{Aggregation, Answer, Lsn, Metric, Metrics, Query, Request, SeriesError};
+use kymo_engine::model::{Aggregation, Lsn, Metric, Metrics, Query, Request};
 use kymo_engine::store::{Options, Progress, Store};
 use kymo_engine::wal::SEGMENT_LEN_MIN;
 use serde_json::{Value, json};
@@ -79,12 +79,12 @@ impl Engine for Current {
         Ok(Vec::new())
     }
 
-    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
-        self.store().evaluate(request, query)
+    fn evaluate(&self, request: &Request, query: &Query, each: &mut EachAnswer<'_>) {
+        self.store().evaluate_each(request, query, each);
     }
 
-    fn free(&self, _: &[String], _: i64) -> Result<Freed, Unavailable> {
-        Ok(Freed::default())
+    fn free(&self, _: &[Vec<String>], _: i64, _: &dyn Fn() -> bool) -> Result<Option<Freed>, Unavailable> {
+        Ok(None)
     }
 
     fn debug(&self, _: &[String]) -> Result<Option<DebugTree>, Unavailable> {

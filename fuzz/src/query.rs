@@ -2,9 +2,10 @@
 
 use crate::face::{Face, lock};
 use hyper::StatusCode;
-use kymo::http::{DebugTree, Diagnosis, Engine, Freed, NodeHealth, Unavailable, Written};
+use kymo::http::{DebugTree, Diagnosis, EachAnswer, Engine, Freed, NodeHealth, Unavailable, Written};
 use kymo_engine::model::{Answer, Lsn, Query, Request, ResampleAlgo, SeriesError};
 use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Mutex};
 
 /// The longest body that is tried, in bytes: component ids multiply.
@@ -49,17 +50,20 @@ impl Engine for Watch {
         Ok(vec!["a1".to_owned(), "a\"2\u{1}".to_owned()])
     }
 
-    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
+    fn evaluate(&self, request: &Request, query: &Query, each: &mut EachAnswer<'_>) {
         lock(&self.seen).get_or_insert_with(|| request.clone());
-        if query.host.is_empty() {
-            return vec![Err(SeriesError::UnknownMetric(query.metric.clone()))];
-        }
         let (data, from, to) = (vec![0.1, f64::NAN, f64::INFINITY], request.from, request.to);
-        vec![Ok(Answer { data, from, to, resolution: query.resolution, avg: query.scale_by, min: -0.0, max: 1e300 })]
+        let (resolution, avg) = (query.resolution, query.scale_by);
+        // Whether it wants more or not, there is only this one.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = each(if query.host.is_empty() {
+            Err(SeriesError::UnknownMetric(query.metric.clone()))
+        } else {
+            Ok(Answer { data, from, to, resolution, avg, min: -0.0, max: 1e300 })
+        });
     }
 
-    fn free(&self, _: &[String], _: i64) -> Result<Freed, Unavailable> {
-        Ok(Freed::default())
+    fn free(&self, _: &[Vec<String>], _: i64, _: &dyn Fn() -> bool) -> Result<Option<Freed>, Unavailable> {
+        Ok(None)
     }
 
     fn debug(&self, _: &[String]) -> Result<Option<DebugTree>, Unavailable> {

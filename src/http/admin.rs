@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::admit::Admitted;
 use super::app::{App, CallError};
 use super::body::receive;
-use super::engine::{DebugTree, Engine, Freed, NodeHealth, Unavailable};
+use super::engine::{DebugTree, Engine, NodeHealth};
 use super::json::{self, HealthRequest, write_string, write_strings};
 use super::openmetrics;
 use super::param::param;
@@ -50,8 +50,12 @@ pub(super) async fn free(State(app): State<Arc<App>>, Admitted { bearer, request
         }
     }
     let deadline = Instant::now() + app.live().limits.query_time;
-    let freed = match app.call(&mut hold, move |engine| free_each(engine, selectors, to, deadline)).await {
-        Ok(Ok(freed)) => freed,
+    // The same thing named twice is freed once.
+    let selectors: Vec<_> = BTreeSet::from_iter(selectors).into_iter().collect();
+    let freed = app.call(&mut hold, move |engine| engine.free(&selectors, to, &|| Instant::now() >= deadline));
+    let freed = match freed.await {
+        Ok(Ok(Some(freed))) => freed,
+        Ok(Ok(None)) => return not_durable(&app, TOO_LONG),
         Ok(Err(error)) => return not_durable(&app, &error.reason),
         Err(error) => return call_error(&app, error),
     };
@@ -59,25 +63,6 @@ pub(super) async fn free(State(app): State<Arc<App>>, Admitted { bearer, request
         Ok(()) => text(format!("buffers freed: {}\n", freed.runs)),
         Err(error) => not_durable(&app, &error.reason),
     }
-}
-
-/// Frees one selector after the other, until the deadline.
-fn free_each(
-    engine: &dyn Engine,
-    selectors: Vec<Vec<String>>,
-    to: i64,
-    deadline: Instant,
-) -> Result<Freed, Unavailable> {
-    let selectors: BTreeSet<_> = selectors.into_iter().collect();
-    let mut freed = Freed::default();
-    for selector in selectors {
-        if Instant::now() >= deadline {
-            return Err(Unavailable { reason: TOO_LONG.to_owned() });
-        }
-        let one = engine.free(&selector, to)?;
-        freed = Freed { runs: freed.runs + one.runs, lsn: freed.lsn.max(one.lsn) };
-    }
-    Ok(freed)
 }
 
 /// An integer, or the error text of the predecessor's parser.
@@ -100,7 +85,7 @@ pub(super) async fn debug(State(app): State<Arc<App>>, Admitted { bearer, reques
         return denied(&app, &error);
     }
     let mut hold = app.hold();
-    let answer = app.call(&mut hold, move |engine| {
+    let answer = app.overview(&mut hold, move |engine| {
         engine.debug(&selector).map(|tree| {
             let Some(tree) = tree else {
                 let parts: Vec<_> = selector.iter().map(|part| json::quote(part)).collect();

@@ -1,6 +1,7 @@
 //! The answer to a query request as JSON.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use kymo_engine::model::{Answer, Query, Request, SeriesError};
 
@@ -52,29 +53,38 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
             if sink.is_late() {
                 return sink.give_up();
             }
-            for series in engine.evaluate(request, &part) {
+            let (mut sent, mut is_late, mut is_first) = (Ok(()), false, true);
+            engine.evaluate(request, &part, &mut |series| {
+                is_late = !std::mem::take(&mut is_first) && sink.is_late();
+                if is_late {
+                    return ControlFlow::Break(());
+                }
                 comma(&mut sink.out, written);
                 written += 1;
-                match series {
+                sent = match series {
                     // Series that were computed for nothing cost no more than the one part that they are of.
                     _ if points > point_limit => {
                         is_long = true;
-                        write_error(
-                            &mut sink.out,
-                            &format!("the answer has more than {point_limit} points in sum: ask for less at one time"),
-                        );
+                        let error = "points in sum: ask for less at one time";
+                        write_error(&mut sink.out, &format!("the answer has more than {point_limit} {error}"));
+                        sink.breathe()
                     }
                     Ok(series) => {
                         points = points.saturating_add(series.data.len() as u64);
                         parts.measure(series.data.len());
-                        write_series(&mut sink, request.with_data, &series)?;
+                        write_series(&mut sink, request.with_data, &series).and_then(|()| sink.breathe())
                     }
                     Err(error) => {
                         has_long |= matches!(error, SeriesError::TooManyPoints { .. });
                         write_error(&mut sink.out, &error.to_string());
+                        sink.breathe()
                     }
-                }
-                sink.breathe()?;
+                };
+                if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            sent?;
+            if is_late {
+                return sink.give_up();
             }
         }
         sink.out.push(b']');

@@ -68,6 +68,8 @@ pub(super) struct App {
     pub(super) bytes: Arc<Semaphore>,
     /// One permit for each request that may evaluate at one time.
     pub(super) queries: Arc<Semaphore>,
+    /// For the one overview of what is stored that may be made at one time: it may be as large as all names and runs.
+    overviews: Arc<Semaphore>,
     /// One permit for each large body that may be decoded at one time.
     pub(super) decoders: Arc<Semaphore>,
     /// One permit for each piece of a compressed body that is decompressed: half of the cores, so that the threads that
@@ -89,6 +91,7 @@ impl App {
             in_flight: limits.in_flight,
             bytes: Arc::new(Semaphore::new(limits.in_flight)),
             queries: Arc::new(Semaphore::new(limits.queries)),
+            overviews: Arc::new(Semaphore::new(1)),
             decoders: Arc::new(Semaphore::new(limits.decoders.max(1))),
             inflaters: Semaphore::new((limits.decoders / 2).max(1)),
             refusals: AtomicU64::new(0),
@@ -152,6 +155,17 @@ impl App {
         self.aside(permit, call).await
     }
 
+    /// Calls the engine for an overview of what is stored, when no other one is made and it is this request's turn.
+    pub(super) async fn overview<T: Send + 'static>(
+        &self,
+        hold: &mut Hold,
+        call: impl FnOnce(&dyn Engine) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let only = turn(&self.overviews, hold).await?;
+        let permit = self.turn(hold).await?;
+        self.aside((only, permit), call).await
+    }
+
     /// Calls the engine with a large body, off the threads that serve connections, when it is this request's turn.
     pub(super) async fn take_in<T: Send + 'static>(
         &self,
@@ -169,13 +183,13 @@ impl App {
 
     async fn aside<T: Send + 'static>(
         &self,
-        permit: OwnedSemaphorePermit,
+        permits: impl Send + 'static,
         call: impl FnOnce(&dyn Engine) -> T + Send + 'static,
     ) -> Result<T, CallError> {
         let engine = Arc::clone(&self.engine);
         let task = tokio::task::spawn_blocking(move || {
             let result = call(&*engine);
-            drop(permit);
+            drop(permits);
             result
         });
         task.await.map_err(|_| CallError::Panicked)

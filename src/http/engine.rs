@@ -4,7 +4,8 @@
 //! tests put a small one in memory behind it.
 
 use super::diagnose::Diagnosis;
-use kymo_engine::model::{Answer, Lsn, Query, Request, SeriesError};
+use kymo_engine::model::{Lsn, Query, Request};
+pub use kymo_engine::store::EachAnswer;
 
 /// A store as the HTTP face sees it. All calls may be made from any thread at the same time.
 ///
@@ -30,11 +31,17 @@ pub trait Engine: Send + Sync + 'static {
     /// seconds.
     fn hosts(&self, cluster: &str, from: i64, to: i64) -> Result<Vec<String>, Unavailable>;
 
-    /// Answers one query of a request: its series in order.
-    fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>>;
+    /// Answers one query of a request: its series in order, one after the other, until `each` breaks off.
+    fn evaluate(&self, request: &Request, query: &Query, each: &mut EachAnswer<'_>);
 
-    /// Frees the runs at and below a selector that end before `to`, in unix seconds. Durable once its LSN is.
-    fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable>;
+    /// Frees the runs at and below some selectors that end before `to`, in unix seconds. Durable once its LSN is. `None`
+    /// if it gets late before anything is freed.
+    fn free(
+        &self,
+        selectors: &[Vec<String>],
+        to: i64,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Option<Freed>, Unavailable>;
 
     /// What is stored at and below a selector; `None` where there is no such place. An empty selector is the root.
     fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable>;

@@ -37,7 +37,7 @@ pub(crate) mod tests;
 pub use app::{Clock, Reload, Settings, State};
 pub use auth::Access;
 pub use diagnose::{Diagnosis, Refused, Seen};
-pub use engine::{DebugRun, DebugTree, Engine, Freed, NodeHealth, Unavailable, Written};
+pub use engine::{DebugRun, DebugTree, EachAnswer, Engine, Freed, NodeHealth, Unavailable, Written};
 pub use json::write_numbers;
 pub use limits::Limits;
 pub use routes::{Route, routes};

@@ -98,6 +98,7 @@ impl Server {
         let router = router(app);
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
+        let mut refusals = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut look = interval(LOOK_AT_CERTIFICATE);
         let mut failing = false;
@@ -113,11 +114,12 @@ impl Server {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
+                Some(_) = refusals.join_next() => {}
                 _ = look.tick() => refresh_certificate(app),
-                refused = refused, if is_full && connections.len() < limit + REFUSALS => {
+                refused = refused, if is_full && refusals.len() < REFUSALS => {
                     if let Ok((stream, _)) = refused {
                         app.metrics.refused("connections");
-                        connections.spawn(refuse(stream, app.live().tls.is_some(), SERVER_IS_FULL));
+                        refusals.spawn(refuse(stream, app.live().tls.is_some(), SERVER_IS_FULL));
                     }
                 }
                 accepted = listener.accept(), if !is_full => match accepted {
@@ -129,7 +131,10 @@ impl Server {
                             connections.spawn(connection(app, live, router.clone(), watcher, peer, stream));
                         } else {
                             app.metrics.refused("connections-per-peer");
-                            connections.spawn(refuse(stream, live.tls.is_some(), PEER_IS_FULL));
+                            // More than are told at one time just see their connection closed.
+                            if refusals.len() < REFUSALS {
+                                refusals.spawn(refuse(stream, live.tls.is_some(), PEER_IS_FULL));
+                            }
                         }
                     }
                     Err(error) if of_one_connection(&error) => {}

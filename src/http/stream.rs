@@ -12,8 +12,9 @@ use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Frame;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::app::{App, CallError, Hold};
 use super::engine::Engine;
@@ -84,18 +85,28 @@ fn stream(app: &Arc<App>) -> (Sink, Source) {
 }
 
 impl Sink {
-    /// Sends what was collected, if it is enough; waits while the client does not take it.
+    /// Sends what was collected, if it is enough; waits while the client does not take it, until the deadline: whoever
+    /// reads slowly takes nobody's turn for longer than a long answer may.
     pub(super) fn breathe(&mut self) -> Result<(), Gone> {
         if self.out.len() <= CHUNK {
             return if self.pieces.is_closed() { Err(Gone) } else { Ok(()) };
         }
         let part = std::mem::replace(&mut self.out, Vec::with_capacity(CHUNK + CHUNK / 4));
-        self.pieces.blocking_send(Piece::Part(part.into())).map_err(|_| Gone)
+        self.send(Piece::Part(part.into()))
+    }
+
+    fn send(&self, piece: Piece) -> Result<(), Gone> {
+        let sent = Handle::current().block_on(timeout_at(self.deadline, self.pieces.send(piece)));
+        if sent.is_err() {
+            self.app.metrics.refused("query-time");
+        }
+        sent.ok().and_then(Result::ok).ok_or(Gone)
     }
 
     /// The answer is whole.
-    pub(super) fn finish(self) -> Result<(), Gone> {
-        self.pieces.blocking_send(Piece::Last(self.out.into())).map_err(|_| Gone)
+    pub(super) fn finish(mut self) -> Result<(), Gone> {
+        let last = Piece::Last(std::mem::take(&mut self.out).into());
+        self.send(last)
     }
 
     /// Whether the answer takes too long.
@@ -116,7 +127,8 @@ impl Sink {
 
     /// The answer will never be whole, for this reason.
     pub(super) fn fail(self, reason: impl Into<Cow<'static, str>>) -> Result<(), Gone> {
-        self.pieces.blocking_send(Piece::Failed(reason.into())).map_err(|_| Gone)
+        // A client that does not even take what is before it sees that the connection is broken off.
+        self.pieces.try_send(Piece::Failed(reason.into())).map_err(|_| Gone)
     }
 }
 

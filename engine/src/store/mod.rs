@@ -40,7 +40,7 @@ pub(crate) use jobs::HOST_BYTES;
 pub use jobs::Progress;
 pub use open::OpenReport;
 pub use pace::Pace;
-pub use read::{DebugRun, DebugTree, NodeHealth};
+pub use read::{DebugRun, DebugTree, EachAnswer, NodeHealth};
 pub use recent::RecentRefusal;
 pub use salvage::{SalvageReport, salvage};
 pub use write::Written;

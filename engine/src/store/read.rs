@@ -11,6 +11,7 @@ use crate::names::MetricName;
 use crate::query::{self, Series};
 use crate::slot::Run;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A level of the tree of what is stored: cluster, host, component, subcomponent.
@@ -44,6 +45,9 @@ pub struct NodeHealth {
     pub healthy: usize,
 }
 
+/// What takes the series of an answer, and says whether it wants more.
+pub type EachAnswer<'a> = dyn FnMut(Result<Answer, SeriesError>) -> ControlFlow<()> + 'a;
+
 /// Intervals after which a series is late.
 const LATE_INTERVALS: i64 = 5;
 
@@ -69,14 +73,39 @@ impl Store {
 
     /// The series of one query of a plan, in order. Series that do not exist are not in the answer.
     pub fn evaluate(&self, request: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
+        let mut answers = Vec::new();
+        self.evaluate_each(request, query, &mut |answer| {
+            answers.push(answer);
+            ControlFlow::Continue(())
+        });
+        answers
+    }
+
+    /// The same, one after the other, until `each` breaks off: only one of them is in memory.
+    pub fn evaluate_each(&self, request: &Request, query: &Query, each: &mut EachAnswer<'_>) {
         let selectors = query::selectors(query);
-        let fail = |error: SeriesError| selectors.iter().map(|_| Err(error.clone())).collect();
+        let outcome = self.try_evaluate(request, query, &selectors, each);
+        if let Err((answered, error)) = outcome {
+            let mut rest = selectors.iter().skip(answered);
+            while rest.next().is_some() && each(Err(error.clone())).is_continue() {}
+        }
+    }
+
+    /// The error is that of all selectors behind those that were answered.
+    fn try_evaluate(
+        &self,
+        request: &Request,
+        query: &Query,
+        selectors: &[query::Selector],
+        each: &mut EachAnswer<'_>,
+    ) -> Result<(), (usize, SeriesError)> {
+        let fail = |error: SeriesError| (0, error);
         if request.from > request.to {
-            return fail(SeriesError::InvalidRange);
+            return Err(fail(SeriesError::InvalidRange));
         }
         let settings = self.options();
         let Some(metric) = settings.metrics.find(query.metric.as_bytes()) else {
-            return fail(SeriesError::UnknownMetric(query.metric.clone()));
+            return Err(fail(SeriesError::UnknownMetric(query.metric.clone())));
         };
         let name = MetricName(metric.0);
         let metric = settings.metrics.get(metric);
@@ -84,15 +113,14 @@ impl Store {
         let captured = self.capture(&request.cluster, &query.host, name, &times);
         let limit = settings.limits.query_points;
         let range = Asked { from: request.from, to: request.to, frequency: metric.frequency };
-        let hot = match captured.gather_at_most(&times, limit) {
-            Ok(hot) => hot,
-            Err(error) => return fail(SeriesError::Damaged(error.to_string())),
+        let is_damaged = |error: Unreadable| fail(SeriesError::Damaged(error.to_string()));
+        let hot = captured.gather_at_most(&times, limit).map_err(is_damaged)?;
+        let gathered = match hot {
+            Some(hot) => self.put_under(&captured, hot, &range, limit),
+            None => Ok(None),
         };
-        let gathered = match hot.map_or(Ok(None), |hot| self.put_under(&captured, hot, &range, limit)) {
-            Ok(Some(gathered)) => gathered,
-            Ok(None) => return fail(SeriesError::TooManyPoints { limit }),
-            Err(error) => return fail(SeriesError::Damaged(error.to_string())),
-        };
+        let gathered = gathered.map_err(|error| fail(SeriesError::Damaged(error.to_string())))?;
+        let gathered = gathered.ok_or_else(|| fail(SeriesError::TooManyPoints { limit }))?;
         let series: Vec<Series<'_>> = gathered.iter().map(Gathered::series).collect();
         let paths: Vec<query::Path<'_>> =
             gathered.iter().map(|series| (series.component.as_bytes(), series.subcomponent.as_bytes())).collect();
@@ -111,17 +139,20 @@ impl Store {
         };
         let has_data: Vec<bool> =
             series.iter().map(|series| series.has_data(request.from, request.to, metric.frequency)).collect();
-        let answers = selectors.iter().filter_map(|selector| {
+        for (at, selector) in selectors.iter().enumerate() {
             let found = query::combined_paths(selector, &paths, |at| has_data[at]);
             let children: Vec<&Series<'_>> = found.into_iter().map(|at| &series[at]).collect();
-            (!children.is_empty()).then(|| query::answer(&children, &options))
-        });
-        let answers = answers.collect();
-        // What was computed out of a page that turned out to be unreadable is worth nothing.
-        match captured.poisoned() {
-            Some(path) => fail(SeriesError::Damaged(format!("{}: a page cannot be read", path.display()))),
-            None => answers,
+            let answer = (!children.is_empty()).then(|| query::answer(&children, &options));
+            // What was computed out of a page that turned out to be unreadable is worth nothing, nor is that there is none.
+            if let Some(path) = captured.poisoned() {
+                return Err((at, SeriesError::Damaged(format!("{}: a page cannot be read", path.display()))));
+            }
+            let Some(answer) = answer else { continue };
+            if each(answer).is_break() {
+                break;
+            }
         }
+        Ok(())
     }
 
     /// The names of the hosts of a cluster that have data, sorted.
@@ -154,27 +185,47 @@ impl Store {
         Ok(metrics)
     }
 
-    /// Frees the runs that ended before `to` (unix seconds) in each of the selectors: how many can be seen to go, and
+    /// Frees the runs that ended before `to` (unix seconds) in any of the selectors: how many can be seen to go, and
     /// the LSN that must be durable before that is acknowledged. At most four names a selector.
     pub fn free(&self, selectors: &[Vec<String>], to: i64) -> Result<(u64, Lsn), Unavailable> {
+        let freed = self.free_in_time(selectors, to, &|| false)?;
+        Ok(freed.unwrap_or((0, self.log.durable())))
+    }
+
+    /// The same; `None` if it gets late while it looks for them, and nothing is freed.
+    pub fn free_in_time(
+        &self,
+        selectors: &[Vec<String>],
+        to: i64,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Option<(u64, Lsn)>, Unavailable> {
         self.log.admit()?;
-        let (mut runs, mut lsn) = (0, self.log.durable());
-        for selector in selectors.iter().filter(|selector| selector.len() <= 4) {
-            let (ended, is_all) = self.ended_before(selector, to);
+        let selectors: Vec<_> = selectors.iter().filter(|selector| selector.len() <= 4).collect();
+        let mut runs = 0;
+        let mut wanted = Vec::new();
+        for (at, &selector) in selectors.iter().enumerate() {
+            if is_late() {
+                return Ok(None);
+            }
+            let (ended, is_all) = self.ended_before(selector, to, &selectors[..at]);
             // What names nothing frees nothing, and leaves nothing behind.
             if ended > 0 || !is_all {
                 runs += ended;
-                lsn = self.log.append_free(selector, to)?;
+                wanted.push(selector);
             }
         }
-        Ok((runs, lsn))
+        // One after the other: rows between two frees would be a snapshot of their own.
+        let append = |selector: &Vec<String>| self.log.append_free(selector, to);
+        let lsn = wanted.into_iter().map(append).try_fold(self.log.durable(), |_, lsn| lsn)?;
+        Ok(Some((runs, lsn)))
     }
 
-    /// How many runs that a selector names ended before a time, and whether these are all: those that cannot be read are
-    /// not among them.
-    fn ended_before(&self, selector: &[String], to: i64) -> (u64, bool) {
+    /// How many runs that a selector names, and none of some others, ended before a time, and whether these are all: those
+    /// that cannot be read are not among them.
+    fn ended_before(&self, selector: &[String], to: i64, others: &[&Vec<String>]) -> (u64, bool) {
         let (mut ended, mut is_all) = (0, true);
         for (cluster, host) in self.host_names(selector) {
+            let others: Vec<_> = others.iter().filter(|other| selects_host(other, &cluster, &host)).collect();
             let metrics = self.metrics_of_host(&cluster, &host);
             is_all &= metrics.is_ok();
             for metric in metrics.unwrap_or_default() {
@@ -182,7 +233,9 @@ impl Store {
                 let gathered = captured.gather(&ALWAYS);
                 is_all &= gathered.is_ok();
                 for series in gathered.unwrap_or_default() {
-                    if selects_series(selector, &series.component, &series.subcomponent) {
+                    let selects =
+                        |selector: &[String]| selects_series(selector, &series.component, &series.subcomponent);
+                    if selects(selector) && !others.iter().any(|other| selects(other)) {
                         ended += series.runs().iter().filter(|(run, slots)| run.nominal(**slots) < to).count() as u64;
                     }
                 }

@@ -60,6 +60,53 @@ async fn a_reader_that_takes_a_little_now_and_then_is_cut() {
 }
 
 #[tokio::test]
+async fn a_reader_that_takes_longer_than_a_query_may_takes_nobodys_turn() {
+    let limits = Limits { queries: 1, query_time: Duration::from_millis(300), ..Limits::default() };
+    let points = |query: &Query| if query.host == "h" { 4_000_000 } else { 1 };
+    let server = Server::start(Fake::answering(move |query| vec![Ok(series(points(query)))]), limits).await;
+    let mut slow = server.connect().await;
+    let body = request(1);
+    slow.send(format!("POST /api/query HTTP/1.1\r\nHost: k\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+    assert!(slow.fill().await, "its answer has begun");
+    let reply = server.ask("POST", "/api/query", &body.replace("\"h\"", "\"other\"")).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(server.refused("query-time").await, 1);
+    assert!(!slow.rest().await.ends_with("0\r\n\r\n"), "what was cut is not taken for a whole answer");
+}
+
+#[tokio::test]
+async fn series_are_sent_as_they_are_computed_until_it_is_late() {
+    let limits = Limits { query_time: Duration::ZERO, ..Limits::default() };
+    let server = Server::start(Fake::answering(|_| vec![Ok(series(1)), Ok(series(1))]), limits).await;
+    // The first one is too late for nothing: the time before is looked at, and that after it.
+    let reply = server.ask("POST", "/api/query", &request(1)).await;
+    assert_eq!(reply.status, 503, "{}", reply.body);
+}
+
+#[tokio::test]
+async fn one_overview_is_made_at_a_time_and_queries_go_on() {
+    let (allow, overviews) = std::sync::mpsc::channel();
+    let fake = Fake { overviews: Mutex::new(Some(overviews)), ..Fake::answering(|_| vec![Ok(series(1))]) };
+    let limits = Limits { hold: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::start(fake, limits).await;
+    let mut first = server.connect().await;
+    first.send("GET /api/debug HTTP/1.1\r\nHost: k\r\n\r\n").await;
+    // Whichever of the two came first is the one that is made.
+    let mut second = server.connect().await;
+    second.send("GET /api/debug HTTP/1.1\r\nHost: k\r\n\r\n").await;
+    let (first, second) = (first.reply("GET"), second.reply("GET"));
+    let (mut first, mut second) = (std::pin::pin!(first), std::pin::pin!(second));
+    let (refused, rest) = tokio::select! {
+        reply = &mut first => (reply, second),
+        reply = &mut second => (reply, first),
+    };
+    assert_eq!(refused.unwrap().status, 503);
+    assert_eq!(server.ask("POST", "/api/query", &request(1)).await.status, 200);
+    allow.send(()).unwrap();
+    assert_eq!(rest.await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn a_reader_that_is_fast_enough_gets_all() {
     let limits = Limits { stall: Duration::from_millis(500), ..Limits::default() };
     let server = Server::start(Fake::answering(|_| vec![Ok(series(100_000))]), limits).await;

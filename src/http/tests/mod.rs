@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{
-    Access, DebugRun, DebugTree, Diagnosis, Engine, Freed, Limits, NodeHealth, Settings, State, Unavailable, Written,
+    Access, DebugRun, DebugTree, Diagnosis, EachAnswer, Engine, Freed, Limits, NodeHealth, Settings, State,
+    Unavailable, Written,
 };
 
 type Done = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
@@ -30,6 +31,8 @@ pub(crate) struct Fake {
     on_write: Mutex<OnWrite>,
     /// What a query comes to.
     on_query: OnQuery,
+    /// An overview is made once this has something, if it is there.
+    overviews: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     /// Where the waiters for durability go; without it everything is durable at once.
     waiters: Option<mpsc::UnboundedSender<Done>>,
     /// Body, cluster and completeness of each write.
@@ -42,6 +45,7 @@ impl Default for Fake {
         Self {
             on_write: Mutex::new(Box::new(|_| Ok(Written { lsn: Lsn(1), accepted: 1, ..Written::default() }))),
             on_query: Box::new(|_| Vec::new()),
+            overviews: Mutex::default(),
             waiters: None,
             writes: Mutex::default(),
             ready: Ok(()),
@@ -89,16 +93,26 @@ impl Engine for Fake {
         Ok(vec!["a1".to_owned()])
     }
 
-    fn evaluate(&self, _: &Request, query: &Query) -> Vec<Result<Answer, SeriesError>> {
-        (self.on_query)(query)
+    fn evaluate(&self, _: &Request, query: &Query, each: &mut EachAnswer<'_>) {
+        let mut answers = (self.on_query)(query).into_iter();
+        while answers.next().is_some_and(|answer| each(answer).is_continue()) {}
     }
 
-    fn free(&self, selector: &[String], to: i64) -> Result<Freed, Unavailable> {
-        let is_old = selector.ends_with(&["a1".to_owned()]) && to > 1_700_000_340;
-        Ok(Freed { runs: is_old.into(), lsn: Lsn(1) })
+    fn free(
+        &self,
+        selectors: &[Vec<String>],
+        to: i64,
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Option<Freed>, Unavailable> {
+        let is_old = |selector: &&Vec<String>| selector.ends_with(&["a1".to_owned()]) && to > 1_700_000_340;
+        let runs = selectors.iter().filter(is_old).count() as u64;
+        Ok((!is_late()).then_some(Freed { runs, lsn: Lsn(1) }))
     }
 
     fn debug(&self, selector: &[String]) -> Result<Option<DebugTree>, Unavailable> {
+        if let Some(overviews) = &*self.overviews.lock().unwrap() {
+            overviews.recv().unwrap();
+        }
         let run = |start, len, end| DebugRun { start, len, end };
         let leaf = DebugTree {
             metrics: vec![("mem_bw".to_owned(), vec![run(1_700_000_010, 3, 1_700_000_190)])],
