@@ -5,11 +5,10 @@
 //! replaced, readers moved over, and only then is anything removed.
 
 use super::layers::{Layers, Loaded, PARTITION};
-use super::open::snapshot_path;
 use super::transpose::{Part, Transposer};
 use super::{Store, Unavailable};
 use crate::canary::{self, Canary};
-use crate::format::manifest::{Free, LiveSnapshot, Manifest};
+use crate::format::manifest::{LiveSnapshot, Manifest};
 use crate::head::Host;
 use crate::model::Lsn;
 use crate::snapshot::{Expected, Finished, Hide, Identity, Merge, Snapshot, SnapshotError, WriteError, Writer};
@@ -152,7 +151,7 @@ impl Store {
         if strays.may_be_named {
             // The manifest is replaced, unless the one on the device is still that of before.
             match self.change_layers(|_, _| true) {
-                Err(error) if self.may_name(&strays.paths) => return Err(error),
+                Err(error) if self.manifest_may_be_another() => return Err(error),
                 _ => strays.may_be_named = false,
             }
         }
@@ -171,11 +170,12 @@ impl Store {
         self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
     }
 
-    /// Whether the manifest on the device names one of these snapshots, as far as that can be told.
-    fn may_name(&self, paths: &[PathBuf]) -> bool {
+    /// Whether the manifest on the device may be another than the one that the store goes by. If it can be read back, no
+    /// replacement that failed was given its name; otherwise any of them may be there after a power cut.
+    fn manifest_may_be_another(&self) -> bool {
+        let ours = self.manifest.lock().generation;
         let Ok(bytes) = self.disk.read(&self.paths.manifest()) else { return true };
-        let Ok(manifest) = Manifest::check(&bytes) else { return true };
-        manifest.snapshots.iter().any(|live| paths.contains(&snapshot_path(&self.paths, live)))
+        Manifest::check(&bytes).map_or(true, |found| found.generation != ours)
     }
 
     fn begin_job(&self, now_or_never: bool) -> Result<(Progress, Option<Job>), JobError> {
@@ -201,7 +201,7 @@ impl Store {
             segments.iter().filter(|segment| segment.last_lsn > snapshot_lsn).map(|segment| segment.end).sum()
         };
         // On a full disk it is a snapshot that lets go of the log.
-        let is_full = matches!(pulse.refuses, Some(Unavailable::Full(_)));
+        let is_full = matches!(pulse.refuses, Some(Unavailable::Full(_))) && pulse.durable > snapshot_lsn;
         now_or_never || log_bytes > self.log_bound() || self.memory_is_short() || is_full
     }
 
@@ -227,14 +227,22 @@ impl Store {
                 Some(Unavailable::Failed(_)) => return Err(JobError::LogFailed),
                 // What waits for space waits for this.
                 Some(Unavailable::Full(_)) if durable > job.after => job.last = durable,
+                Some(Unavailable::Full(_)) => return Ok((Progress::Blocked, None)),
                 _ => return Ok((Progress::Blocked, Some(Job::Snapshot(job)))),
             }
         }
         if job.next == 0 {
             // A file never spans a free: what is older than the free and what is younger stay apart. All of them that are
             // not younger than the file are known only now that they are durable.
-            let is_inside = |free: &&Free| free.lsn > job.after && free.lsn < job.last;
-            job.last = self.layers().frees.iter().find(is_inside).map_or(job.last, |free| free.lsn);
+            // Those at its begin have nothing in front of them.
+            let mut begin = job.after;
+            for free in self.layers().frees.iter().filter(|free| free.lsn > job.after && free.lsn < job.last) {
+                if free.lsn.0 > begin.0 + 1 {
+                    job.last = free.lsn;
+                    break;
+                }
+                begin = free.lsn;
+            }
         }
         while let Some(host) = job.hosts.get(job.next).map(Arc::clone) {
             job.next += 1;
@@ -306,7 +314,7 @@ impl Store {
             manifest.log_floor = unneeded.1;
             true
         })?;
-        *strays = Strays::default();
+        strays.may_be_named = false;
         for host in &job.hosts {
             host.state.lock().drop_up_to(job.last);
         }
@@ -464,16 +472,9 @@ impl Store {
             // Retention took an input meanwhile: the result is not wanted.
             return Ok((Progress::Done, None));
         }
-        strays.paths = inputs.into_iter().map(|input| input.path).collect();
+        strays.paths.extend(inputs.into_iter().map(|input| input.path));
         self.remove_strays(strays)?;
         Ok((Progress::Done, None))
-    }
-
-    fn remove_snapshots(&self, gone: &[Loaded]) -> Result<(), JobError> {
-        for loaded in gone {
-            self.disk.unlink(&loaded.path).map_err(JobError::io("remove", &loaded.path))?;
-        }
-        self.disk.sync_dir(&self.paths.snapshots()).map_err(JobError::io("sync", self.paths.snapshots()))
     }
 
     /// The time before which data are older than the retention, in unix seconds, if a partition is wholly older.
@@ -511,7 +512,7 @@ impl Store {
     /// archived.
     pub fn drop_step(&self, limit: i64, is_exempt: &IsExempt<'_>) -> Result<Progress, JobError> {
         let layers = self.layers();
-        let mut drops = Vec::new();
+        let (mut drops, mut mixed) = (Vec::new(), None);
         for partition in layers.snapshots.chunk_by(|a, b| a.live.partition == b.live.partition) {
             if partition_end(partition[0].live.partition) > limit || drops.len() == DROPS {
                 break;
@@ -528,12 +529,13 @@ impl Store {
             );
             match (exempt, others) {
                 (false, _) => drops.push(partition[0].live.partition),
-                (true, true) => return self.begin_thinning(partition, &layers, is_exempt),
+                (true, true) => mixed = mixed.or(Some(partition)),
                 (true, false) => {}
             }
         }
         if drops.is_empty() {
-            return Ok(Progress::Idle);
+            // What has to be written for it may have to wait for the space that drops give.
+            return mixed.map_or(Ok(Progress::Idle), |partition| self.begin_thinning(partition, &layers, is_exempt));
         }
         let mut gone = Vec::new();
         let is_fed = self.options().archive.as_ref().is_some_and(|archive| archive.is_fed)
@@ -548,7 +550,9 @@ impl Store {
             gone.extend(layers.snapshots.extract_if(.., is_dropped));
             !gone.is_empty()
         })?;
-        self.remove_snapshots(&gone)?;
+        let strays = &mut self.compaction.lock().strays;
+        strays.paths.extend(gone.into_iter().map(|loaded| loaded.path));
+        self.remove_strays(strays)?;
         Ok(Progress::Done)
     }
 

@@ -343,7 +343,7 @@ fn begin(committer: &mut Committer, plan: &Plan, recovered: &Recovered) -> io::R
     Ok(Some(SegmentInfo { seq: plan.seq, last_lsn: Lsn(next_lsn.0 - 1), end: BLOCK as u64 }))
 }
 
-pub(super) fn snapshot_path(paths: &Paths, live: &LiveSnapshot) -> PathBuf {
+fn snapshot_path(paths: &Paths, live: &LiveSnapshot) -> PathBuf {
     paths.snapshot(live.partition, live.lsn_lo, live.lsn_hi, live.edition)
 }
 

@@ -3,10 +3,11 @@
 //! that was stored is lost or renamed by it.
 
 use super::{Options, Progress, Store, Unavailable};
-use crate::disk::Disk;
-use crate::disk::sim::{Fault, SimDisk, Target};
+use crate::disk::sim::{Crash, Fault, SimDisk, Target};
+use crate::disk::{Disk, Posix};
 use crate::env::Env;
 use crate::model::{Aggregation, Metric, Metrics, Query, Request, SeriesError};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -302,9 +303,153 @@ fn what_was_freed_while_a_snapshot_began_stays_gone() {
     assert_eq!(values(&open(&disk, &clock), "n1"), [1.0]);
 }
 
+#[test]
+fn a_free_elsewhere_in_time_is_no_reason_to_refuse_a_query() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open_with(&disk, &clock, |options| {
+        options.limits.query_points = 10;
+        options.retention = None;
+    });
+    for day in 0..12 {
+        clock.0.store(NOON + day * DAY, Ordering::Relaxed);
+        write(&store, "n1", day);
+        snapshot(&store);
+    }
+    assert_eq!(store.free(&[vec!["c".to_owned()]], NOON + DAY / 2).unwrap().0, 1);
+    while store.commit_step() == Progress::Done {}
+    let query = Query { metric: "load".to_owned(), host: "n1".to_owned(), ..Query::default() };
+    let ask = |from: i64, to: i64| {
+        let request = Request { cluster: "c".to_owned(), from, to, with_padding: false, ..Request::default() };
+        store.evaluate(&request, &query).remove(0)
+    };
+    assert_eq!(ask(NOON + 11 * DAY - 60, NOON + 11 * DAY + 60).unwrap().data.last(), Some(&11.0));
+    assert!(matches!(ask(0, i64::MAX), Err(SeriesError::TooManyPoints { limit: 10 })), "all of them are too many");
+}
+
+#[test]
+fn series_whose_place_cannot_be_read_any_more_are_errors_and_not_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let metric = Metric { name: "load".into(), frequency: 60, aggregation: Aggregation::None };
+    let mut options = Options::new(directory.path(), Metrics::new(vec![metric]).unwrap());
+    options.segment_len = crate::wal::SEGMENT_LEN_MIN;
+    let clock: Arc<dyn Env> = Arc::new(Clock(AtomicI64::new(NOON)));
+    let (store, _) = Store::open(Arc::new(Posix), clock, options).unwrap();
+    write(&store, "n1", 0);
+    snapshot(&store);
+    let query = Query { metric: "load".to_owned(), host: "n1".to_owned(), ..Query::default() };
+    let request = Request { cluster: "c".to_owned(), from: NOON - 60, to: NOON + 60, ..Request::default() };
+    assert!(store.evaluate(&request, &query)[0].is_ok(), "what was read once is not checked again");
+    let path = store.layers().snapshots[0].path.clone();
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(crate::disk::BLOCK as u64).unwrap();
+    let answers = store.evaluate(&request, &query);
+    assert!(matches!(answers[..], [Err(SeriesError::Damaged(_))]), "{answers:?}");
+}
+
+#[test]
+fn frees_that_were_asked_for_together_make_no_snapshots_of_their_own() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open_with(&disk, &clock, |options| options.retention = None);
+    let hosts: Vec<String> = (0..50).map(|host| format!("n{host}")).collect();
+    for host in &hosts {
+        write(&store, host, 0);
+    }
+    clock.0.store(NOON + DAY, Ordering::Relaxed);
+    // One of them twice, at two levels: its run goes once.
+    let mut selectors: Vec<Vec<String>> = hosts.iter().map(|host| vec!["c".to_owned(), host.clone()]).collect();
+    selectors.insert(25, vec!["c".to_owned(), "n0".to_owned(), "socket0".to_owned()]);
+    selectors.push(vec!["c".to_owned()]);
+    assert_eq!(store.free(&selectors, NOON + DAY).unwrap().0, 50);
+    for host in &hosts {
+        write(&store, host, 1);
+    }
+    // What is older than the frees, and what is younger: two jobs, a step a host, one to begin and one to end.
+    let steps = std::iter::from_fn(|| (store.compact_step(true).unwrap() == Progress::Done).then_some(()));
+    assert_eq!((steps.count(), store.stats().snapshots), (2 * (hosts.len() + 2), 2));
+    for host in &hosts {
+        assert_eq!(values(&store, host), [1.0]);
+    }
+    drop(store);
+    let store = open(&disk, &clock);
+    for host in &hosts {
+        assert_eq!(values(&store, host), [1.0]);
+    }
+}
+
+#[test]
+fn a_free_that_gets_late_frees_nothing() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open(&disk, &clock);
+    write(&store, "n1", 0);
+    let selectors = ["n1", "n2"].map(|host| vec!["c".to_owned(), host.to_owned()]);
+    let asked = AtomicI64::new(0);
+    let is_late = || asked.fetch_add(1, Ordering::Relaxed) > 0;
+    assert_eq!(store.free_in_time(&selectors, NOON + DAY, &is_late).unwrap(), None);
+    while store.commit_step() == Progress::Done {}
+    assert_eq!(values(&store, "n1"), [0.0]);
+}
+
+#[test]
+fn series_are_computed_as_they_are_taken() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open(&disk, &clock);
+    for core in 0..3 {
+        let line = format!("load,cluster=c,hostname=a,type=core,type-id={core} value={core} {NOON}\n");
+        assert_eq!(store.write(line.as_bytes(), "", true).unwrap().accepted, 1);
+    }
+    while store.commit_step() == Progress::Done {}
+    let query = Query {
+        metric: "load".to_owned(),
+        host: "a".to_owned(),
+        component: Some("core".to_owned()),
+        component_ids: vec!["2".to_owned(), "0".to_owned(), "1".to_owned()],
+        ..Query::default()
+    };
+    let request = Request { cluster: "c".to_owned(), from: NOON - 60, to: NOON + 60, ..Request::default() };
+    let mut taken = Vec::new();
+    store.evaluate_each(&request, &query, &mut |answer| {
+        taken.push(*answer.unwrap().data.last().unwrap());
+        if taken.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert_eq!(taken, [2.0, 0.0]);
+}
+
+#[test]
+fn definitions_wait_for_the_device_like_rows() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open(&disk, &clock);
+    let names: Vec<String> = (0..100).map(|id| format!("{id:0200}")).collect();
+    let lines = names.iter().map(|name| format!("load,cluster=c,hostname=a,type=core,type-id={name} value=1 {NOON}\n"));
+    let body: String = lines.collect::<Vec<_>>().concat();
+    assert_eq!(store.write(body.as_bytes(), "", true).unwrap().accepted, 100);
+    let waiting = store.stats().pulse.pending_bytes;
+    assert!(waiting > 100 * 200, "{waiting}");
+    while store.commit_step() == Progress::Done {}
+    assert_eq!(store.stats().pulse.pending_bytes, 0);
+}
+
 /// The snapshot files that are there.
 fn snapshot_files(disk: &SimDisk) -> usize {
     disk.files().keys().filter(|path| path.extension().is_some_and(|extension| extension == "snap")).count()
+}
+
+#[test]
+fn a_manifest_that_may_be_another_after_a_power_cut_keeps_its_files() {
+    for (seed, nth) in (0..16).flat_map(|seed| (1..12).map(move |nth| (seed, nth))) {
+        let disk = SimDisk::new(seed);
+        let clock = Arc::new(Clock(AtomicI64::new(NOON)));
+        let store = open(&disk, &clock);
+        write(&store, "n1", 0);
+        // The entry of a manifest that names the snapshot is not known to be durable, nor that of the one without it.
+        let fail = |nth| disk.fail(Fault { target: Target::Sync, nth, errno: libc::EIO, is_sticky: false });
+        fail(nth);
+        while store.compact_step(true).is_ok_and(|progress| progress == Progress::Done) {}
+        fail(2);
+        drop(store.compact_step(true));
+        drop(store);
+        disk.crash(Crash::Power);
+        disk.heal();
+        assert_eq!(values(&open(&disk, &clock), "n1"), [0.0], "seed {seed}, sync {nth}");
+    }
 }
 
 #[test]
@@ -329,6 +474,64 @@ fn a_snapshot_that_fails_leaves_no_file_behind() {
             assert_eq!(values(&store, "n1"), [0.0, 1.0], "{target:?} {nth}");
         }
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_tried_again() {
+    let (disk, clock) = (SimDisk::new(6), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open_with(&disk, &clock, |options| options.retention = None);
+    let files_are_those_that_live = || snapshot_files(&disk) == store.stats().snapshots;
+    let mut missed = 0;
+    for at in 0..100 {
+        let time = NOON + at * DAY / 4;
+        clock.0.store(time, Ordering::Relaxed);
+        let body = format!("load,cluster=c,hostname=n1 value=1 {time}\n");
+        assert_eq!(store.write(body.as_bytes(), "", true).unwrap().accepted, 1);
+        while store.commit_step() == Progress::Done {}
+        let mut is_tried = false;
+        loop {
+            // Some of these are the removal of what a merge has read. What is left is tried before all else, and stays.
+            let nth = match (files_are_those_that_live(), is_tried) {
+                (true, _) => u64::try_from(at % 7 + 1).unwrap(),
+                (false, false) => 1,
+                (false, true) => u64::MAX,
+            };
+            is_tried |= nth == 1;
+            disk.fail(Fault { target: Target::Name, nth, errno: libc::EBUSY, is_sticky: false });
+            // Snapshots and merges take turns.
+            let is_done = store.compact_step(at % 2 == 0).is_ok_and(|progress| progress == Progress::Done);
+            disk.heal();
+            missed += usize::from(!files_are_those_that_live());
+            if !is_done {
+                break;
+            }
+        }
+    }
+    assert!(missed > 0, "no file was ever left");
+    while store.compact_step(false).unwrap() == Progress::Done {}
+    assert!(files_are_those_that_live());
+}
+
+#[test]
+fn on_a_full_disk_whole_days_go_before_others_are_written_without_some_hosts() {
+    let (disk, clock) = (SimDisk::new(7), Arc::new(Clock(AtomicI64::new(NOON))));
+    let store = open(&disk, &clock);
+    write(&store, "used", 0);
+    for day in 0..8 {
+        clock.0.store(NOON + day * DAY, Ordering::Relaxed);
+        write(&store, "idle", day);
+        snapshot(&store);
+    }
+    // Room for a manifest, not for a snapshot.
+    disk.set_capacity(Some(disk.used() + 1024));
+    let in_use = |_: &str, host: &str| host == "used";
+    for _ in 0..16 {
+        // What writes fails; what only removes does not.
+        drop(store.retention_step(&in_use));
+        while store.compact_step(false).is_ok_and(|progress| progress == Progress::Done) {}
+    }
+    assert_eq!(values(&store, "idle"), [5.0, 6.0, 7.0]);
+    assert_eq!(values(&store, "used"), [0.0]);
 }
 
 #[test]
