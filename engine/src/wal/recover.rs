@@ -215,10 +215,10 @@ fn chain(disk: &dyn Disk, paths: &Paths, store: StoreId, floor: &Floor) -> Resul
             }
         } else if *kind == Found::Unused && seq > newest_seq && seq == chain.highest_seq && seq > floor {
             chain.prepared = lens.get(&seq).map(|&len| (seq, len));
-            // They are prepared one after the other, and go only when one behind them is begun.
-            let is_there = |seq: &u64| found.contains_key(seq) || foreign.contains(seq);
-            let gone = (floor.max(newest_seq + 1)..seq).filter(|seq| !is_there(seq));
-            chain.problems.extend(gone.map(missing));
+            // They are prepared one after the other, behind the files of others, and go only when one behind them is begun.
+            let behind_foreign = foreign.range(..seq).next_back().map_or(0, |foreign| foreign + 1);
+            let first = floor.max(newest_seq + 1).max(behind_foreign);
+            chain.problems.extend((first..seq).filter(|seq| !found.contains_key(seq)).map(missing));
         } else {
             chain.unneeded.push(seq);
         }

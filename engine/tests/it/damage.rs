@@ -249,6 +249,25 @@ fn a_missing_newest_segment_is_noticed_where_the_next_one_is_prepared() {
 }
 
 #[test]
+fn numbers_that_were_passed_over_for_a_file_of_another_store_are_not_missed() {
+    let (world, other) = (World::new(1), World::new(2));
+    other.clock.unique();
+    for world in [&world, &other] {
+        let mut model = Model::default();
+        let mut life = Life::open(world, &mut model).unwrap();
+        life.write(&[sample("n1", "", 0, 1.0)]);
+        life.commit();
+        life.prepare();
+    }
+    let foreign = other.disk.files()[&World::segment(1)].clone();
+    world.disk.replace(&World::segment(50), &foreign).unwrap();
+    // As a start leaves them that was cut off before it began its segment.
+    world.disk.prepare(&World::segment(51), world.options.segment_len).unwrap();
+    let (_store, report) = world.open().unwrap();
+    assert_eq!((report.rows, report.foreign.len()), (1, 1));
+}
+
+#[test]
 fn files_of_another_store_are_left_alone_and_never_read() {
     let log = log();
     let other = World::new(2);
