@@ -53,9 +53,9 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request, point_limit: u64, m
             if sink.is_late() {
                 return sink.give_up();
             }
-            let (mut sent, mut is_late, mut is_first) = (Ok(()), false, true);
+            let (mut sent, mut is_late) = (Ok(()), false);
             engine.evaluate(request, &part, &mut |series| {
-                is_late = !std::mem::take(&mut is_first) && sink.is_late();
+                is_late = sink.is_late();
                 if is_late {
                     return ControlFlow::Break(());
                 }
